@@ -1,0 +1,57 @@
+/* What the flags say, in one struct that is filled at start and then only read. The table that fills it is hub/config.c; each
+ * field's meaning stands there as the flag's help. Durations are milliseconds, sizes bytes. */
+#ifndef HUB_CONFIG_H
+#define HUB_CONFIG_H
+
+#include "isthmus/options.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct config {
+    /* what we talk to */
+    const char *kubeconfig;
+    bool impersonate;
+
+    /* where edges and people reach us */
+    const char *websocket_address, *https_address, *admin_address, *control_socket;
+    const char *tls_ca, *tls_cert, *tls_key;
+    const char *advertise_address; /* written to the node's `cloudcore` annotation */
+    const char *replica_id;
+    bool legacy_client_certs;
+    bool tls_slim; /* let go of session and chain after the handshake */
+    struct option_list proxy_protocol_from;
+    struct option_list allowed_node_labels;
+
+    /* threads */
+    uint64_t hub_threads, upstream_threads;
+
+    /* admission */
+    uint64_t max_connections, accept_rate, handshakes_inflight;
+    uint64_t accept_wait_ms;       /* how long a connection may wait for a handshake slot */
+    uint64_t handshake_timeout_ms; /* TLS and upgrade together */
+
+    /* one session */
+    uint64_t max_message_bytes, keepalive_timeout_ms;
+    uint64_t message_timeout_ms; /* from a message's first byte to its last */
+    uint64_t write_timeout_ms;   /* a peer that takes nothing for so long is closed */
+    uint64_t node_rate, node_burst;   /* messages per second a node is read at */
+    uint64_t node_queue, node_queue_bytes; /* unfinished messages of one node before it is not read */
+    uint64_t reassembly_bytes;   /* half-received messages in all */
+    uint64_t send_bytes;         /* unsent bytes of one node before it is closed */
+
+    /* upstream */
+    uint64_t upstream_inflight;  /* requests at once in each lane, all workers together */
+    uint64_t node_inflight;      /* requests at once of one node in each lane */
+    uint64_t edge_timeout_ms;    /* what an edge waits for an answer */
+    uint64_t event_queue;        /* events of one node that may wait */
+    uint64_t queue_bytes;        /* waiting messages in all */
+
+    const char *log_format, *log_level;
+    uint64_t drain_timeout_ms;
+};
+
+/* Where the names of fields, flags and defaults stand. */
+extern const struct option_spec config_options[];
+
+#endif
