@@ -2,7 +2,11 @@
  *
  * It accepts what RFC 8259 allows and jansson accepts (UTF-8 checked; lone surrogates and \u0000 refused; integers that do not
  * fit 64 bits and reals that overflow refused), down to JSONSCAN_MAX_DEPTH levels. What must really be looked into
- * goes to jansson; this is for the paths where a body only passes through. Pure; any thread. */
+ * goes to jansson; this is for the paths where a body only passes through. Pure; any thread.
+ *
+ * \u0000 in string values (not in keys) is accepted by a scanner whose accept_nul the caller has set after
+ * jsonscan_init(), as jansson does with JSON_ALLOW_NUL: the API server stores such texts (what a container printed last, what a
+ * probe answered), so a body that only passes through must not be refused for them. */
 #ifndef ISTHMUS_JSONSCAN_H
 #define ISTHMUS_JSONSCAN_H
 
@@ -27,6 +31,8 @@ struct json_span {
 struct jsonscan {
     const char *at, *end;
     unsigned depth;
+    bool accept_nul;  /* the caller's */
+    bool is_at_start; /* just behind an opening bracket */
 };
 
 void jsonscan_init(struct jsonscan *s, const char *text, size_t size);
@@ -51,13 +57,15 @@ int jsonscan_next_element(struct jsonscan *s) __attribute__((warn_unused_result)
 bool jsonscan_equals(const struct json_span *s, const char *text);
 
 /* Writes a STRING span's value to `to`, which has room for s->size bytes (it never grows). Returns the bytes written. Not
- * NUL-terminated. */
+ * NUL-terminated. `to` may be s->at itself: unescaping in place is fine. */
 size_t jsonscan_unescape(const struct json_span *s, char *to);
 
 /* An INTEGER span's value; -ERANGE cannot happen (the scan refused it), -EINVAL for other kinds. */
 int jsonscan_integer(const struct json_span *s, int64_t *value) __attribute__((warn_unused_result));
 
-/* Finds a member in an object's span by a path of keys ("metadata", "resourceVersion", NULL). 0, -ENOENT, -EBADMSG. */
+/* Finds a member in an object's span by a path of keys ("metadata", "resourceVersion", NULL). The objects on the path are
+ * walked to their ends, so that a key that occurs twice is noticed (-EBADMSG): which of the two somebody else would take is
+ * not known. Accepts \u0000. A non-object on the way is -ENOENT. 0, -ENOENT, -EBADMSG. */
 int jsonscan_find(const char *text, size_t size, const char *const *path, struct json_span *value)
     __attribute__((warn_unused_result));
 
