@@ -565,16 +565,21 @@ size_t jsonscan_unescape(const struct json_span *s, char *to)
     return (size_t)(out - to);
 }
 
+/* The next character's bytes, of a span that is not at its end; moves *p behind it. */
+static size_t read_bytes(const char **p, const char *end, char to[4])
+{
+    if (**p == '\\')
+        return read_escape(p, end, to);
+    to[0] = *(*p)++;
+    return 1;
+}
+
 static bool equals_escaped(const struct json_span *s, const char *text, size_t size)
 {
     const char *p = s->at, *end = s->at + s->size, *text_end = text + size;
     while (p < end) {
-        char bytes[4] = {*p};
-        size_t count = 1;
-        if (*p == '\\')
-            count = read_escape(&p, end, bytes);
-        else
-            p++;
+        char bytes[4];
+        size_t count = read_bytes(&p, end, bytes);
         if ((size_t)(text_end - text) < count || memcmp(text, bytes, count) != 0)
             return false;
         text += count;
@@ -590,6 +595,38 @@ bool jsonscan_equals(const struct json_span *s, const char *text)
     if (s->has_escapes)
         return equals_escaped(s, text, size);
     return s->size == size && memcmp(s->at, text, size) == 0;
+}
+
+/* Characters of one to four bytes, some of them read from escapes: compared byte by byte, refilled
+ * as one side runs out. */
+static bool same_escaped(const struct json_span *a, const struct json_span *b)
+{
+    const char *pa = a->at, *pb = b->at, *end_a = a->at + a->size, *end_b = b->at + b->size;
+    char bytes_a[4], bytes_b[4];
+    size_t count_a = 0, count_b = 0, at_a = 0, at_b = 0;
+    for (;;) {
+        if (at_a == count_a && pa < end_a) {
+            count_a = read_bytes(&pa, end_a, bytes_a);
+            at_a = 0;
+        }
+        if (at_b == count_b && pb < end_b) {
+            count_b = read_bytes(&pb, end_b, bytes_b);
+            at_b = 0;
+        }
+        if (at_a == count_a || at_b == count_b)
+            return at_a == count_a && at_b == count_b;
+        if (bytes_a[at_a++] != bytes_b[at_b++])
+            return false;
+    }
+}
+
+bool jsonscan_same_text(const struct json_span *a, const struct json_span *b)
+{
+    if (a->kind != JSON_KIND_STRING || b->kind != JSON_KIND_STRING)
+        return false;
+    if (a->has_escapes || b->has_escapes)
+        return same_escaped(a, b);
+    return a->size == b->size && memcmp(a->at, b->at, a->size) == 0;
 }
 
 int jsonscan_integer(const struct json_span *s, int64_t *value)

@@ -56,6 +56,9 @@ int jsonscan_next_element(struct jsonscan *s) __attribute__((warn_unused_result)
 /* Compares a STRING span with a text without escapes; a span that has escapes is unescaped on the way. */
 bool jsonscan_equals(const struct json_span *s, const char *text);
 
+/* Whether two STRING spans stand for the same text, however each of them is escaped. */
+bool jsonscan_same_text(const struct json_span *a, const struct json_span *b);
+
 /* Writes a STRING span's value to `to`, which has room for s->size bytes (it never grows). Returns the bytes written. Not
  * NUL-terminated. `to` may be s->at itself: unescaping in place is fine. */
 size_t jsonscan_unescape(const struct json_span *s, char *to);
