@@ -57,6 +57,16 @@ build() {
     say "built $program in $(($(date +%s) - started)) s"
 }
 
+# The resource definitions that the hubs work with, from the release itself.
+copy_crds() {
+    [ ! -d "$out/crds" ] || return 0
+    module=$(cd "$here/edge" && "$best" mod download github.com/kubeedge/kubeedge >&2 &&
+        "$best" list -m -f '{{.Dir}}' github.com/kubeedge/kubeedge)
+    cp -r "$module/build/crds" "$out/crds.new"
+    chmod -R u+w "$out/crds.new"
+    mv "$out/crds.new" "$out/crds"
+}
+
 version_of() { sed -n "s#^[[:space:]]*$2 \(v[0-9.]*\).*#\1#p" "$here/$1/go.mod" | head -n 1; }
 
 find_go
@@ -84,7 +94,7 @@ for program in "$@"; do
     kube) build kube . kube 0 "-X k8s.io/component-base/version.gitVersion=$kubernetes" ;;
     # SQLite is C.
     edgecore) build edge ./edgecore edgecore 1 "$edge_version" ;;
-    cloudcore) build edge ./cloudcore cloudcore 1 "$edge_version" ;;
+    cloudcore) copy_crds && build edge ./cloudcore cloudcore 1 "$edge_version" ;;
     *) say "unknown program '$program'"; exit 2 ;;
     esac
 done

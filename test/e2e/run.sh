@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs the end-to-end tests: the real control plane and EdgeCores against build/isthmus.
+#
+#   test/e2e/run.sh [pytest options]          for example: --hub cloudcore, -k ready, --stay 20
+#
+# B is the build folder. Without a Go that can build the peers it is skipped, except where
+# CI=true: there it fails.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+B=${B:-build}
+case "$B" in /*) ;; *) B=$root/$B ;; esac
+
+programs="kube edgecore"
+case " $* " in *cloudcore*) programs="$programs cloudcore" ;; esac
+
+status=0
+# shellcheck disable=SC2086  # a list of words on purpose
+peers=$("$root/test/peers/build.sh" $programs) || status=$?
+if [ "$status" -eq 77 ]; then
+    if [ "${CI:-}" = true ]; then
+        echo "FAILED: the end-to-end tests need Go"
+        echo "0 passed, 1 failed"
+        exit 1
+    fi
+    echo "SKIPPED: the end-to-end tests need Go (see test/peers/build.sh)"
+    exit 0
+fi
+[ "$status" -eq 0 ] || { echo "0 passed, 1 failed"; exit 1; }
+
+# The modules of pytest and yaml are Debian's, so it has to be Debian's Python.
+python=/usr/bin/python3
+[ -x "$python" ] || python=python3
+cd "$root"
+exec "$python" -m pytest -p no:cacheprovider -q -rfE --tb=short --rootdir "$here" "$here" \
+    --peers "$peers" --hub-program "$B/isthmus" --log-dir "$B/e2e" "$@"

@@ -1,0 +1,26 @@
+"""EdgeCore: a real edge node with a pretended container runtime, one process each."""
+
+import os
+
+from .processes import Process, free_port
+
+
+class Edge:
+    """One edge node with a certificate made beforehand and folders of its own."""
+
+    def __init__(self, peers, name, authority, hub, work_dir, log_dir, flags=()):
+        self.name = name
+        self.root_dir = os.path.join(work_dir, name)
+        cert, key = authority.issue(name, f"/O=system:nodes/CN=system:node:{name}", "clientAuth")
+        self.process = Process("edgecore-" + name, [
+            os.path.join(peers, "edgecore"), "--name", name, "--root-dir", self.root_dir,
+            "--websocket-server", hub.websocket, "--http-server", "https://" + hub.https,
+            "--ca", authority.crt, "--cert", cert, "--key", key,
+            "--read-only-port", free_port(), "--v=2", *flags], log_dir)
+
+    def start(self):
+        self.process.start()
+        return self
+
+    def stop(self):
+        return self.process.stop()

@@ -1,0 +1,125 @@
+"""The hubs under test: Isthmus, and the original CloudCore for comparison.
+
+Both take the same certificate authority and server certificate, so that an EdgeCore can move from
+one to the other without being told.
+"""
+
+import json
+import os
+import urllib.request
+
+from .cluster import NAMESPACE
+from .processes import Process, free_port, listening
+
+
+class Isthmus:
+    """The hub of this project, under the account and the rights that deploy/ ships."""
+
+    # Which of the tests apply; see conftest.py.
+    can = {"upstream"}
+
+    def __init__(self, program, cluster, authority, log_dir, name="hub", ports=None, flags=()):
+        self.cluster = cluster
+        websocket, https = ports or (free_port(), free_port())
+        self.admin_port = free_port()
+        self.websocket, self.https = f"127.0.0.1:{websocket}", f"127.0.0.1:{https}"
+        cert, key = server_certificate(authority)
+        self.process = Process(name, [
+            program, "--kubeconfig", cluster.hub_kubeconfig(),
+            "--websocket-address", self.websocket, "--https-address", self.https,
+            "--admin-address", f"127.0.0.1:{self.admin_port}",
+            "--tls-ca", authority.crt, "--tls-cert", cert, "--tls-key", key,
+            "--control-socket", os.path.join(cluster.dir, name + ".sock"),
+            "--replica-id", name, *flags], log_dir)
+
+    def start(self):
+        self.process.start()
+        self.process.wait_for(lambda: self.http("/readyz"), 20)
+        return self
+
+    def http(self, path):
+        """The body of an answer of the admin endpoint; raises OSError for anything but 200."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+            return answer.read().decode()
+
+    def edges_connected(self):
+        for line in self.http("/metrics").splitlines():
+            if line.startswith("isthmus_edge_connections"):
+                return int(float(line.split()[-1]))
+        raise KeyError("isthmus_edge_connections")
+
+    def stop(self):
+        return self.process.stop(15)
+
+
+class CloudCore:
+    """KubeEdge's own hub, with the administrator's rights: it is no subject of the tests."""
+
+    can = {"upstream", "downstream"}
+
+    def __init__(self, peers, cluster, authority, log_dir, name="cloudcore", ports=None, flags=()):
+        websocket, https = ports or (free_port(), free_port())
+        self.websocket_port = websocket
+        self.websocket, self.https = f"127.0.0.1:{websocket}", f"127.0.0.1:{https}"
+        self.monitor_port = free_port()
+        self.folder = os.path.join(cluster.dir, name)
+        os.makedirs(self.folder, exist_ok=True)
+        cluster.apply_crds()
+        config = os.path.join(self.folder, "cloudcore.yaml")
+        with open(config, "w", encoding="ascii") as file:
+            json.dump(self._config(cluster, authority, https), file, indent=1)
+        self.process = Process(name, [os.path.join(peers, "cloudcore"), "--config", config, *flags], log_dir)
+
+    def _config(self, cluster, authority, https):
+        cert, key = server_certificate(authority)
+        off = {"enable": False}
+        return {
+            "apiVersion": "cloudcore.config.kubeedge.io/v1alpha1", "kind": "CloudCore",
+            "commonConfig": {"monitorServer": {"bindAddress": f"127.0.0.1:{self.monitor_port}"}},
+            "kubeAPIConfig": {"kubeConfig": cluster.kubeconfig("cloudcore", cert=cluster.admin_cert)},
+            "modules": {
+                "cloudHub": {
+                    "advertiseAddress": ["127.0.0.1"], "nodeLimit": 500,
+                    "tlsCAFile": authority.crt, "tlsCAKeyFile": authority.key,
+                    "tlsCertFile": cert, "tlsPrivateKeyFile": key,
+                    "websocket": {"enable": True, "address": "127.0.0.1", "port": self.websocket_port},
+                    "https": {"enable": True, "address": "127.0.0.1", "port": https},
+                    "unixsocket": {"enable": True, "address": f"unix://{self.folder}/csi.sock"},
+                },
+                "cloudStream": off, "router": off, "dynamicController": off, "taskManager": off,
+                "iptablesManager": {"enable": False, "mode": "external"},
+            },
+        }
+
+    def start(self):
+        self.process.start()
+        # It sleeps up to ten seconds on purpose before it listens.
+        self.process.wait_for(lambda: listening(self.websocket_port), 40)
+        return self
+
+    def edges_connected(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor_port}/metrics", timeout=5) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("KubeEdge_CloudHub_connected_nodes"):
+                    return int(float(line.split()[-1]))
+        return 0
+
+    def stop(self):
+        return self.process.stop(10)
+
+
+def server_certificate(authority):
+    """The certificate that edges see; one for all hubs of a run."""
+    cert = os.path.join(authority.folder, "server.crt")
+    key = os.path.join(authority.folder, "server.key")
+    if not os.path.exists(cert):
+        authority.issue("server", "/CN=isthmus", "serverAuth", ["IP:127.0.0.1", "DNS:localhost"])
+    return cert, key
+
+
+def prepare(cluster, root, constrained=False):
+    """What an operator applies before the hub starts."""
+    cluster.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    cluster.admin.apply_file(os.path.join(root, "deploy", "rbac.yaml"))
+    if constrained:
+        cluster.admin.apply_file(os.path.join(root, "deploy", "rbac-constrained.yaml"))

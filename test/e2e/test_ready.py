@@ -1,0 +1,137 @@
+"""A node registers through the hub, turns Ready and stays Ready."""
+
+import time
+from datetime import datetime
+
+import pytest
+
+from stack.api import Watch
+from stack.cluster import GRACE_SECONDS, ready
+from stack.processes import wait_until
+
+NODES = ["edge-1", "edge-2", "edge-3"]
+RENEWAL_SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def watches(cluster):
+    """Everything that happens to nodes, leases and Events from before the first edge starts."""
+    followed = {
+        "nodes": Watch(cluster.admin, "/api/v1/nodes"),
+        "leases": Watch(cluster.admin, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
+        "events": Watch(cluster.admin, "/api/v1/events"),
+    }
+    yield followed
+    for watch in followed.values():
+        watch.stop()
+
+
+@pytest.fixture(scope="module")
+def nodes(watches, fleet, cluster):
+    """The nodes, each Ready and with a lease; how long that may take is part of the test."""
+    for name in NODES:
+        wait_until(f"{name} registers", lambda: cluster.node(name), 30)
+        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 30)
+    for name in NODES:
+        # The kubelet asks for its lease before its Node is known, and again after 10 s.
+        wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
+    return {name: cluster.node(name) for name in NODES}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_node_is_ready(nodes, name):
+    conditions = {c["type"]: c for c in nodes[name]["status"]["conditions"]}
+    assert conditions["Ready"]["status"] == "True"
+    assert conditions["Ready"]["reason"] == "EdgeReady"
+    assert "kubeedge" in nodes[name]["status"]["nodeInfo"]["kubeletVersion"]
+    assert nodes[name]["status"]["addresses"]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_hub_sets_the_labels_a_node_may_not(nodes, name):
+    labels = nodes[name]["metadata"]["labels"]
+    assert labels["node-role.kubernetes.io/edge"] == ""
+    assert labels["node-role.kubernetes.io/agent"] == ""
+    assert labels["kubernetes.io/hostname"] == name
+
+
+def test_labels_of_the_node_itself(nodes):
+    labels = nodes["edge-2"]["metadata"]["labels"]
+    assert labels["site"] == "harbour"
+    assert labels["example.com/rack"] == "7"
+    assert "site" not in nodes["edge-1"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_annotation_names_the_hub(nodes, cluster, name):
+    wait_until("annotation cloudcore",
+               lambda: cluster.node(name)["metadata"]["annotations"].get("cloudcore"), 10)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_lease_belongs_to_the_node(nodes, cluster, name):
+    lease = cluster.lease(name)
+    assert lease["spec"]["holderIdentity"] == name
+    assert lease["spec"]["leaseDurationSeconds"] == 40
+    owners = [(o["kind"], o["name"], o["uid"]) for o in lease["metadata"]["ownerReferences"]]
+    assert owners == [("Node", name, nodes[name]["metadata"]["uid"])]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_status_patches_arrive(nodes, cluster, name):
+    def patched():
+        return [entry for entry in cluster.audit()
+                if entry["verb"] == "patch" and entry.get("objectRef", {}).get("resource") == "nodes"
+                and entry["objectRef"].get("subresource") == "status"
+                and entry["objectRef"]["name"] == name
+                and entry["responseStatus"]["code"] == 200]
+    wait_until(f"a status patch of {name}", patched, 20)
+
+
+def test_events_arrive(nodes, watches):
+    def reported():
+        return [event for _, _, event in list(watches["events"].events)
+                if event["source"].get("component") == "kubelet" and event["source"].get("host") == "edge-3"]
+    wait_until("an Event of edge-3", reported, 30)
+
+
+def test_hub_counts_its_edges(nodes, hub):
+    wait_until("the hub counts three edges", lambda: hub.edges_connected() == len(NODES), 10)
+
+
+def test_stays_ready(nodes, watches, fleet, hub, pytestconfig):
+    """Not once anything but Ready, no lease older than it may be, nobody restarted."""
+    stay = pytestconfig.getoption("--stay")
+    began = time.monotonic()
+    while time.monotonic() - began < stay:
+        hub.process.check()
+        for edge in fleet.edges.values():
+            edge.process.check()
+        time.sleep(1)
+
+    for name in NODES:
+        since_ready = [ready(node) for when, _, node in watches["nodes"].of(name)
+                       if when >= first_ready(watches["nodes"], name)]
+        assert set(since_ready) == {"True"}, f"{name} was {since_ready}"
+        gaps = renewal_gaps(watches["leases"], name, began)
+        assert len(gaps) >= stay / RENEWAL_SECONDS - 2, f"{name}: only {len(gaps)} renewals in {stay} s"
+        assert max(gaps) < GRACE_SECONDS / 2, f"{name}: renewals {max(gaps):.1f} s apart"
+    bad = [(event["involvedObject"]["name"], event["reason"])
+           for when, _, event in list(watches["events"].events)
+           if when > began and event["reason"] in ("NodeNotReady", "NodeNotSchedulable", "Rebooted")]
+    assert not bad
+
+
+def first_ready(watch, name):
+    return next(when for when, _, node in watch.of(name) if ready(node) == "True")
+
+
+def renewal_gaps(watch, name, since):
+    """Seconds between renewals, as the edge dated them and as they reached the API server;
+    the larger of the two for each."""
+    seen = []
+    for when, _, lease in watch.of(name):
+        if when > since - RENEWAL_SECONDS:
+            renewed = datetime.fromisoformat(lease["spec"]["renewTime"].replace("Z", "+00:00"))
+            seen.append((when, renewed.timestamp()))
+    return [max(b[0] - a[0], b[1] - a[1]) for a, b in zip(seen, seen[1:])]
