@@ -76,8 +76,8 @@ enum name_rule {
  * coalesced). `object` is what it reads or changes: kinds with the same object, namespace and name
  * keep their order (nodepatch and nodestatus are about the node, podpatch and podstatus about the
  * pod); where resource_is_namespaced() says no, the namespace is a manner of speaking and the same
- * object is meant under any. A coalesced kind is replaced by a newer one that waits. Rows of lane OWN have no type: no
- * message is ever classified as one of them. */
+ * object is meant under any. A coalesced kind is replaced by a newer one that waits. Rows of lane
+ * OWN have no type: no message is ever classified as one of them. */
 /* clang-format off */
 #define UPSTREAM_KINDS(X) \
     X(NODE_INSERT,                 "node_insert",                 "node",                      "insert", LIVENESS, NODE,                  OWN_NODE,  OBJECT_RESP,  false) \
