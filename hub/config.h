@@ -54,4 +54,17 @@ struct config {
 /* Where the names of fields, flags and defaults stand. */
 extern const struct option_spec config_options[];
 
+/* What defaults are derived from. */
+struct config_machine {
+    uint64_t cores;
+    uint64_t open_files;     /* RLIMIT_NOFILE as it is in force */
+    const char *host_name;   /* borrowed by the config that is completed with it */
+    const char *host_address; /* an address others reach us at; NULL: unknown */
+};
+
+/* After options_parse(): fills in what was left to the machine (zeros) and checks what a single flag cannot know. Pure.
+ * 0, or -EINVAL and `e`, which names the flag. */
+int config_complete(struct config *config, const struct config_machine *machine, struct errbuf *e)
+    __attribute__((warn_unused_result));
+
 #endif

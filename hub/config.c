@@ -1,0 +1,318 @@
+/* The table of flags (config.h), the defaults that depend on the machine, and the checks that need
+ * more than one flag. Pure. */
+#include "hub/config.h"
+
+#include "isthmus/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIB 1024.0
+#define MIB (1024.0 * 1024)
+
+/* A core takes about 1,500 full handshakes a second; half of that leaves room for the sessions
+ * there are. */
+#define HANDSHAKES_PER_CORE 700
+
+#define FIELD(member) OPTION(struct config, member)
+#define HEADING(text)                                                                              \
+    {                                                                                              \
+        .help = text                                                                               \
+    }
+
+/* clang-format off */
+const struct option_spec config_options[] = {
+    HEADING("Kubernetes"),
+    {"kubeconfig", OPTION_STRING, FIELD(kubeconfig), NULL, "FILE",
+     "How to reach the API server; without it the pod's service account is used.", 0, 0},
+    {"impersonate", OPTION_BOOL, FIELD(impersonate), "true", NULL,
+     "Send each node's requests under the node's own identity, so that the Node authorizer and NodeRestriction decide what it may do.", 0, 0},
+    {"allowed-node-labels", OPTION_LIST, FIELD(allowed_node_labels), NULL, "KEY",
+     "A label that NodeRestriction keeps nodes from setting on themselves and that the hub sets for them when they ask; may be repeated. The edge role labels are always set.", 0, 0},
+
+    HEADING("Addresses"),
+    {"websocket-address", OPTION_STRING, FIELD(websocket_address), "[::]:10000", "HOST:PORT",
+     "Where edges connect (TLS with client certificates).", 0, 0},
+    {"https-address", OPTION_STRING, FIELD(https_address), "[::]:10002", "HOST:PORT",
+     "Where edges that join fetch the CA certificate (TLS); empty turns it off.", 0, 0},
+    {"admin-address", OPTION_STRING, FIELD(admin_address), "[::]:9440", "HOST:PORT",
+     "Where the status page, /metrics and the health checks are (plain HTTP, only reads, names no node); empty turns it off.", 0, 0},
+    {"control-socket", OPTION_STRING, FIELD(control_socket), "/run/isthmus/control.sock", "PATH",
+     "Unix socket of the subcommands, for this user only; empty turns it off.", 0, 0},
+    {"advertise-address", OPTION_STRING, FIELD(advertise_address), NULL, "HOST",
+     "What is written to each node's annotation 'cloudcore' as the address of its hub; default is this machine's own address.", 0, 0},
+    {"replica-id", OPTION_STRING, FIELD(replica_id), NULL, "ID",
+     "The name of this replica among all; default is the host name.", 0, 0},
+    {"proxy-protocol-from", OPTION_LIST, FIELD(proxy_protocol_from), NULL, "CIDR",
+     "Connections from these addresses must begin with a PROXY protocol header (v1 or v2); may be repeated.", 0, 0},
+
+    HEADING("Certificates"),
+    {"tls-ca", OPTION_STRING, FIELD(tls_ca), NULL, "FILE",
+     "CA of the edges' client certificates (PEM); required, re-read when it changes and on SIGHUP.", 0, 0},
+    {"tls-cert", OPTION_STRING, FIELD(tls_cert), NULL, "FILE",
+     "The hub's own certificate with its chain (PEM); required.", 0, 0},
+    {"tls-key", OPTION_STRING, FIELD(tls_key), NULL, "FILE",
+     "The private key to it (PEM); required.", 0, 0},
+    {"legacy-client-certs", OPTION_BOOL, FIELD(legacy_client_certs), "false", NULL,
+     "Take certificates that name no node, as EdgeCore up to 1.15 has them; such nodes are never impersonated.", 0, 0},
+    {"tls-slim", OPTION_BOOL, FIELD(tls_slim), "true", NULL,
+     "Let go of what TLS no longer needs once the handshake is done; saves about 7 KB for each edge.", 0, 0},
+
+    HEADING("Threads"),
+    {"hub-threads", OPTION_NUMBER, FIELD(hub_threads), NULL, "N",
+     "Threads that hold the edges' connections, 1 to 64; default is one for each core, at most 16.", 0, 64},
+    {"upstream-threads", OPTION_NUMBER, FIELD(upstream_threads), NULL, "N",
+     "Threads that talk to the API server, 1 to 64; default is one for each two cores, at most 8.", 0, 64},
+
+    HEADING("Taking edges in"),
+    {"max-connections", OPTION_NUMBER, FIELD(max_connections), NULL, "N",
+     "Connections held at most; beyond it they are refused before TLS. Default is what the limit of open files allows.", 0, 10e6},
+    {"accept-rate", OPTION_NUMBER, FIELD(accept_rate), NULL, "N",
+     "Handshakes begun in a second; default is 700 for each core that hub threads can use.", 0, 1e6},
+    {"handshakes-inflight", OPTION_NUMBER, FIELD(handshakes_inflight), "512", "N",
+     "Handshakes in progress at once; further connections wait.", 1, 1e6},
+    {"accept-wait", OPTION_DURATION, FIELD(accept_wait_ms), "15s", "D",
+     "How long a connection may wait for its handshake to begin; an edge gives up after 30s in all.", 0, 0},
+    {"handshake-timeout", OPTION_DURATION, FIELD(handshake_timeout_ms), "15s", "D",
+     "Within what time TLS and the websocket upgrade together must be done.", 0, 0},
+
+    HEADING("Each edge"),
+    {"keepalive-timeout", OPTION_DURATION, FIELD(keepalive_timeout_ms), "45s", "D",
+     "An edge that sends no message at all for so long is closed; EdgeCore sends a keepalive every 15s.", 0, 0},
+    {"max-message-bytes", OPTION_NUMBER, FIELD(max_message_bytes), "4194304", "BYTES",
+     "The largest message taken from an edge; a larger one closes its connection.", 4 * KIB, 64 * MIB},
+    {"message-timeout", OPTION_DURATION, FIELD(message_timeout_ms), "30s", "D",
+     "Within what time from its first byte a message must be complete.", 0, 0},
+    {"write-timeout", OPTION_DURATION, FIELD(write_timeout_ms), "30s", "D",
+     "An edge that takes nothing of what is sent to it for so long is closed.", 0, 0},
+    {"send-bytes", OPTION_NUMBER, FIELD(send_bytes), "8388608", "BYTES",
+     "An edge with more than this unsent is closed.", 64 * KIB, 1024 * MIB},
+    {"node-rate", OPTION_NUMBER, FIELD(node_rate), "60", "N",
+     "Messages a second taken from one edge; a faster one is read more slowly. EdgeCore itself sends at most 30.", 1, 1e6},
+    {"node-burst", OPTION_NUMBER, FIELD(node_burst), "120", "N",
+     "Messages one edge may send at once after a pause.", 1, 1e6},
+    {"node-queue", OPTION_NUMBER, FIELD(node_queue), "64", "N",
+     "Unfinished messages of one edge, events apart, beyond which it is not read.", 1, 1e6},
+    {"node-queue-bytes", OPTION_NUMBER, FIELD(node_queue_bytes), "8388608", "BYTES",
+     "The same in bytes.", 4 * KIB, 1024 * MIB},
+    {"reassembly-bytes", OPTION_NUMBER, FIELD(reassembly_bytes), "67108864", "BYTES",
+     "Half-received messages of all edges together; beyond it the largest is closed.", 64 * KIB, 64 * 1024 * MIB},
+
+    HEADING("Upstream"),
+    {"upstream-inflight", OPTION_NUMBER, FIELD(upstream_inflight), "128", "N",
+     "API requests in flight at once in each lane, all threads together.", 1, 10000},
+    {"node-inflight", OPTION_NUMBER, FIELD(node_inflight), "4", "N",
+     "API requests in flight at once of one node in each lane.", 1, 1000},
+    {"edge-timeout", OPTION_DURATION, FIELD(edge_timeout_ms), "60s", "D",
+     "How long an edge waits for an answer; what cannot be answered in time is not sent to the API server any more.", 0, 0},
+    {"event-queue", OPTION_NUMBER, FIELD(event_queue), "100", "N",
+     "Events of one node that may wait; beyond it the oldest is dropped.", 1, 1e6},
+    {"queue-bytes", OPTION_NUMBER, FIELD(queue_bytes), "134217728", "BYTES",
+     "Waiting messages of all edges together; beyond it edges that send are not read.", 64 * KIB, 64 * 1024 * MIB},
+
+    HEADING("Running"),
+    {"log-format", OPTION_STRING, FIELD(log_format), "text", "text|json",
+     "How log lines on standard error look.", 0, 0},
+    {"log-level", OPTION_STRING, FIELD(log_level), "info", "LEVEL",
+     "What is logged: debug, info, warn or error.", 0, 0},
+    {"drain-timeout", OPTION_DURATION, FIELD(drain_timeout_ms), "20s", "D",
+     "How long a stop may take: edges are closed one after another and what was taken is finished.", 0, 0},
+    {.name = NULL},
+};
+/* clang-format on */
+
+static int fail(struct errbuf *e, const char *flag, const char *why)
+{
+    errbuf_set(e, "--%s: %s", flag, why);
+    return -EINVAL;
+}
+
+static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
+{
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Open files are also needed for connections that still wait, for the API server, for the admin
+ * endpoint and for files. */
+static uint64_t reserved_files(uint64_t open_files)
+{
+    return clamp(open_files / 20, 128, 2048);
+}
+
+static void fill_in(struct config *c, const struct config_machine *m)
+{
+    if (c->hub_threads == 0)
+        c->hub_threads = clamp(m->cores, 1, 16);
+    if (c->upstream_threads == 0)
+        c->upstream_threads = clamp((m->cores + 1) / 2, 1, 8);
+    if (c->accept_rate == 0)
+        c->accept_rate = HANDSHAKES_PER_CORE * clamp(c->hub_threads, 1, clamp(m->cores, 1, 64));
+    if (c->max_connections == 0 && m->open_files > reserved_files(m->open_files))
+        c->max_connections =
+            clamp(m->open_files - reserved_files(m->open_files), 1, 10 * 1000 * 1000);
+    if (!c->replica_id || !*c->replica_id)
+        c->replica_id = m->host_name;
+    if (!c->advertise_address || !*c->advertise_address)
+        c->advertise_address = m->host_address;
+}
+
+/* ---- checks ---- */
+
+static int check_address(const char *flag, const char *text, bool may_be_empty, struct errbuf *e)
+{
+    char host[256];
+    uint16_t port;
+    if (may_be_empty && (!text || !*text))
+        return 0;
+    if (text && options_parse_address(text, host, &port) == 0)
+        return 0;
+    errbuf_set(e, "--%s: '%.200s' is not HOST:PORT, [IPv6]:PORT or :PORT", flag, text ? text : "");
+    return -EINVAL;
+}
+
+static int check_addresses(const struct config *c, struct errbuf *e)
+{
+    int rc = check_address("websocket-address", c->websocket_address, false, e);
+    if (rc == 0)
+        rc = check_address("https-address", c->https_address, true, e);
+    if (rc == 0)
+        rc = check_address("admin-address", c->admin_address, true, e);
+    return rc;
+}
+
+static int check_files(const struct config *c, struct errbuf *e)
+{
+    if (!c->tls_ca || !*c->tls_ca)
+        return fail(e, "tls-ca", "is required: the CA of the edges' client certificates");
+    if (!c->tls_cert || !*c->tls_cert)
+        return fail(e, "tls-cert", "is required: the hub's own certificate");
+    if (!c->tls_key || !*c->tls_key)
+        return fail(e, "tls-key", "is required: the private key to --tls-cert");
+    return 0;
+}
+
+/* A replica's name becomes a key in Redis and a word in logs. */
+static int check_replica_id(const char *id, struct errbuf *e)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
+    if (!id || !*id)
+        return fail(e, "replica-id", "is empty, and the host has no name");
+    if (strlen(id) > 63 || strspn(id, allowed) != strlen(id))
+        return fail(e, "replica-id", "must be 1 to 63 letters, digits, '-', '.' or '_'");
+    return 0;
+}
+
+static bool is_cidr(const char *text)
+{
+    char address[INET6_ADDRSTRLEN];
+    unsigned char bytes[16];
+    const char *slash = strchr(text, '/');
+    size_t n = slash ? (size_t)(slash - text) : strlen(text);
+    if (n >= sizeof(address))
+        return false;
+    memcpy(address, text, n);
+    address[n] = '\0';
+    unsigned long limit = inet_pton(AF_INET, address, bytes) == 1    ? 32
+                          : inet_pton(AF_INET6, address, bytes) == 1 ? 128
+                                                                     : 0;
+    if (limit == 0 || !slash)
+        return limit != 0;
+    size_t digits = strspn(slash + 1, "0123456789");
+    return digits > 0 && digits <= 3 && !slash[1 + digits] && strtoul(slash + 1, NULL, 10) <= limit;
+}
+
+static int check_lists(const struct config *c, struct errbuf *e)
+{
+    for (size_t i = 0; i < c->proxy_protocol_from.count; i++) {
+        if (!is_cidr(c->proxy_protocol_from.items[i])) {
+            errbuf_set(e, "--proxy-protocol-from: '%.100s' is not an address or CIDR",
+                       c->proxy_protocol_from.items[i]);
+            return -EINVAL;
+        }
+    }
+    for (size_t i = 0; i < c->allowed_node_labels.count; i++) {
+        size_t n = strlen(c->allowed_node_labels.items[i]);
+        if (n == 0 || n > 317)
+            return fail(e, "allowed-node-labels", "a label's key has 1 to 317 characters");
+    }
+    return 0;
+}
+
+static int check_durations(const struct config *c, struct errbuf *e)
+{
+    const struct {
+        const char *flag;
+        uint64_t ms, least_ms;
+    } rules[] = {
+        {"accept-wait", c->accept_wait_ms, 100},
+        {"handshake-timeout", c->handshake_timeout_ms, 100},
+        {"keepalive-timeout", c->keepalive_timeout_ms, 1000},
+        {"message-timeout", c->message_timeout_ms, 100},
+        {"write-timeout", c->write_timeout_ms, 100},
+        {"edge-timeout", c->edge_timeout_ms, 100},
+        {"drain-timeout", c->drain_timeout_ms, 100},
+    };
+    for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+        if (rules[i].ms < rules[i].least_ms) {
+            errbuf_set(e, "--%s: must be at least %llums", rules[i].flag,
+                       (unsigned long long)rules[i].least_ms);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int check_bounds(const struct config *c, const struct config_machine *m, struct errbuf *e)
+{
+    if (c->max_connections == 0 || c->max_connections + 64 > m->open_files) {
+        errbuf_set(e,
+                   "--max-connections: %llu do not fit the limit of %llu open files (64 are kept "
+                   "for other things); raise it (ulimit -n, LimitNOFILE=)",
+                   (unsigned long long)c->max_connections, (unsigned long long)m->open_files);
+        return -EINVAL;
+    }
+    if (c->node_burst < c->node_rate)
+        return fail(e, "node-burst", "must be at least --node-rate");
+    if (c->reassembly_bytes < c->max_message_bytes)
+        return fail(e, "reassembly-bytes", "must be at least --max-message-bytes");
+    if (c->node_queue_bytes < c->max_message_bytes)
+        return fail(e, "node-queue-bytes", "must be at least --max-message-bytes");
+    if (c->send_bytes < c->max_message_bytes)
+        return fail(e, "send-bytes", "must be at least --max-message-bytes");
+    if (c->queue_bytes < c->node_queue_bytes)
+        return fail(e, "queue-bytes", "must be at least --node-queue-bytes");
+    return 0;
+}
+
+static int check_log(const struct config *c, struct errbuf *e)
+{
+    enum log_level level;
+    enum log_format format;
+    if (log_level_parse(c->log_level, &level) != 0)
+        return fail(e, "log-level", "must be debug, info, warn or error");
+    if (log_format_parse(c->log_format, &format) != 0)
+        return fail(e, "log-format", "must be text or json");
+    return 0;
+}
+
+int config_complete(struct config *config, const struct config_machine *machine, struct errbuf *e)
+{
+    fill_in(config, machine);
+    int rc = check_log(config, e);
+    if (rc == 0)
+        rc = check_addresses(config, e);
+    if (rc == 0)
+        rc = check_files(config, e);
+    if (rc == 0)
+        rc = check_replica_id(config->replica_id, e);
+    if (rc == 0)
+        rc = check_lists(config, e);
+    if (rc == 0)
+        rc = check_durations(config, e);
+    if (rc == 0)
+        rc = check_bounds(config, machine, e);
+    return rc;
+}
