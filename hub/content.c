@@ -96,32 +96,31 @@ static bool is_uid(const char *text, size_t size)
     return true;
 }
 
-/* The UID stands at the beginning of `to`, where the options will stand. */
-static void make_delete_options(char *to, size_t *size)
-{
-    static const char before[] = "{\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"";
-    static const char after[] = "\"}}";
-    _Static_assert(sizeof(before) - 1 + sizeof(after) - 1 <= CONTENT_DELETE_EXTRA,
-                   "room for the frame");
-    const size_t front = sizeof(before) - 1, back = sizeof(after) - 1;
-    memmove(to + front, to, *size);
-    memcpy(to, before, front);
-    memcpy(to + front + *size, after, back);
-    *size += front + back;
-}
+static const char uid_front[] = "{\"gracePeriodSeconds\":0,\"preconditions\":{\"uid\":\"";
+static const char uid_back[] = "\"}}";
+#define UID_FRONT (sizeof(uid_front) - 1)
+#define UID_BACK  (sizeof(uid_back) - 1)
+_Static_assert(UID_FRONT + UID_BACK <= CONTENT_DELETE_EXTRA, "what stands around a UID fits");
 
 int content_delete_options(const struct json_span *content, char *to, size_t *size)
 {
-    int rc = read_bytes(content, to, size);
-    if (rc != 0 || to[0] == '{')
+    char *bytes = to + UID_FRONT; /* where a UID will stand */
+    int rc = read_bytes(content, bytes, size);
+    if (rc != 0)
         return rc;
-    /* First the UID: hexadecimal digits may pass for base64 too, but not for that of an object,
-     * which begins with "eyJ" or is "e30=". */
-    if (is_uid(to, *size)) {
-        make_delete_options(to, size);
+    if (bytes[0] == '{') {
+        memmove(to, bytes, *size);
         return 0;
     }
-    long decoded = content_base64(to, *size, to);
+    /* First the UID: hexadecimal digits may pass for base64 too, but not for that of an object,
+     * which begins with "eyJ" or is "e30=". */
+    if (is_uid(bytes, *size)) {
+        memcpy(to, uid_front, UID_FRONT);
+        memcpy(bytes + *size, uid_back, UID_BACK);
+        *size += UID_FRONT + UID_BACK;
+        return 0;
+    }
+    long decoded = content_base64(bytes, *size, to);
     if (decoded <= 0 || to[0] != '{')
         return -CONTENT_BAD_UID;
     *size = (size_t)decoded;
