@@ -17,7 +17,7 @@ static bool take_word(const char **p, const char *end, char *word, size_t room)
 {
     const char *space = memchr(*p, ' ', (size_t)(end - *p));
     size_t size = (size_t)((space ? space : end) - *p);
-    if (size == 0 || size >= room)
+    if (size == 0 || size >= room || memchr(*p, '\0', size))
         return false;
     memcpy(word, *p, size);
     word[size] = '\0';

@@ -122,7 +122,8 @@ static void test_v1_refuses(void **state)
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++)
         expect_bad(lines[i], strlen(lines[i]));
-    expect_bad("PROXY TCP4 1.2.3.4\0 1.2.3.4 1 1\r\n", 35);
+    static const char with_nul[] = "PROXY TCP4 1.2.3.4\0 1.2.3.4 1 1\r\n";
+    expect_bad(with_nul, sizeof(with_nul) - 1);
 }
 
 /* A line that does not end within 107 bytes never will. */
