@@ -26,8 +26,8 @@ def pytest_addoption(parser):
     group.addoption("--hub", choices=["isthmus", "cloudcore"], default="isthmus")
     group.addoption("--hub-program", default=os.path.join(ROOT, "build", "isthmus"))
     group.addoption("--hub-flag", action="append", default=[], help="one more flag for the hub")
-    group.addoption("--constrained", action="store_true",
-                    help="constrained impersonation instead of the plain one")
+    group.addoption("--impersonation", choices=["plain", "constrained", "off"], default="plain",
+                    help="how the hub acts for nodes, and so which of deploy/rbac*.yaml it gets")
     group.addoption("--log-dir", default=os.path.join(ROOT, "build", "e2e"))
     group.addoption("--stay", type=float, default=120, help="seconds that nodes must stay Ready")
 
@@ -67,11 +67,12 @@ def peers(pytestconfig):
 
 @pytest.fixture(scope="session")
 def cluster(pytestconfig, peers, work_dir, log_dir):
-    constrained = pytestconfig.getoption("--constrained")
-    plane = Cluster(peers, work_dir, log_dir, "ConstrainedImpersonation=true" if constrained else "")
+    how = pytestconfig.getoption("--impersonation")
+    gates = "ConstrainedImpersonation=true" if how == "constrained" else ""
+    plane = Cluster(peers, work_dir, log_dir, gates)
     try:
         plane.start()
-        prepare(plane, ROOT, constrained)
+        prepare(plane, ROOT, how)
         yield plane
     finally:
         plane.stop()

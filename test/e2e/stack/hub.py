@@ -117,9 +117,12 @@ def server_certificate(authority):
     return cert, key
 
 
-def prepare(cluster, root, constrained=False):
+def prepare(cluster, root, impersonation):
     """What an operator applies before the hub starts."""
+    deploy = os.path.join(root, "deploy")
     cluster.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    cluster.admin.apply_file(os.path.join(root, "deploy", "rbac.yaml"))
-    if constrained:
-        cluster.admin.apply_file(os.path.join(root, "deploy", "rbac-constrained.yaml"))
+    cluster.admin.apply_file(os.path.join(deploy, "rbac.yaml"))
+    if impersonation == "constrained":
+        cluster.admin.apply_file(os.path.join(deploy, "rbac-constrained.yaml"))
+    if impersonation == "off":
+        cluster.admin.apply_file(os.path.join(deploy, "rbac-without-impersonation.yaml"))
