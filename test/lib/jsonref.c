@@ -6,26 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned depth_of(const json_t *value)
+/* Of a valid text. Not from jansson's tree, in which a key that came twice hides what it stood for
+ * at first. */
+static unsigned depth_of(const char *text, size_t size)
 {
-    unsigned deepest = 0;
-    const char *key;
-    json_t *member;
-    size_t i;
-    if (json_is_object(value)) {
-        json_object_foreach ((json_t *)value, key, member) {
-            unsigned depth = depth_of(member);
-            deepest = depth > deepest ? depth : deepest;
-        }
-        return deepest + 1;
+    unsigned depth = 0, deepest = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        if (in_string && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            in_string = !in_string;
+        else if (!in_string && (text[i] == '[' || text[i] == '{'))
+            deepest = ++depth > deepest ? depth : deepest;
+        else if (!in_string && (text[i] == ']' || text[i] == '}'))
+            depth--;
     }
-    if (!json_is_array(value))
-        return 0;
-    json_array_foreach (value, i, member) {
-        unsigned depth = depth_of(member);
-        deepest = depth > deepest ? depth : deepest;
-    }
-    return deepest + 1;
+    return deepest;
 }
 
 /* NULL where the scanner must refuse. */
@@ -35,7 +32,7 @@ static json_t *load(const char *text, size_t size, size_t flags)
     if (memchr(text, '\0', size))
         return NULL;
     json_t *value = json_loadb(text, size, flags | JSON_DECODE_ANY, NULL);
-    if (value && depth_of(value) > JSONSCAN_MAX_DEPTH) {
+    if (value && depth_of(text, size) > JSONSCAN_MAX_DEPTH) {
         json_decref(value);
         return NULL;
     }
@@ -166,30 +163,24 @@ const char *jsonref_check_value(const char *text, size_t size)
 
 /* ---- envelopes ---- */
 
-static bool has_nul(const json_t *value)
+/* By loading the text once more, strictly and without the content. */
+static bool has_nul_outside_content(const char *text, size_t size)
 {
-    const char *key;
-    json_t *member;
-    size_t i;
-    if (json_is_string(value))
-        return memchr(json_string_value(value), '\0', json_string_length(value)) != NULL;
-    json_object_foreach ((json_t *)value, key, member)
-        if (has_nul(member))
-            return true;
-    json_array_foreach (value, i, member)
-        if (has_nul(member))
-            return true;
-    return false;
-}
-
-static bool has_nul_outside_content(const json_t *envelope)
-{
-    const char *key;
-    json_t *member;
-    json_object_foreach ((json_t *)envelope, key, member)
-        if (strcmp(key, "content") != 0 && has_nul(member))
-            return true;
-    return false;
+    static const char *const path[] = {"content", NULL};
+    struct json_span content;
+    char *rest = malloc(size);
+    assert(rest);
+    memcpy(rest, text, size);
+    if (jsonscan_find(text, size, path, &content) == 0) {
+        size_t quote = content.kind == JSON_KIND_STRING;
+        char *at = rest + (content.at - text) - quote;
+        memset(at, ' ', content.size + 2 * quote);
+        *at = '0';
+    }
+    json_t *strict = json_loadb(rest, size, 0, NULL);
+    free(rest);
+    json_decref(strict);
+    return !strict;
 }
 
 static bool is_absent(const json_t *value)
@@ -260,7 +251,7 @@ static bool is_envelope(const char *text, size_t size, const json_t *j)
 {
     return json_is_object(j) &&
            has_right_types(json_object_get(j, "header"), json_object_get(j, "route")) &&
-           !has_nul_outside_content(j) && !has_duplicates(text, size, j);
+           !has_duplicates(text, size, j) && !has_nul_outside_content(text, size);
 }
 
 static bool same_field(const struct json_span *field, const json_t *object, const char *key)
