@@ -10,7 +10,7 @@ CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 PACKAGES := libuv libwebsockets openssl jansson libnghttp2 yaml-0.1 hiredis
-TEST_PACKAGES := $(PACKAGES) libwslay cmocka
+TEST_PACKAGES := $(PACKAGES) cmocka
 
 WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wformat=2 -Wimplicit-fallthrough -Wundef -Wpointer-arith -Wcast-align -Wvla
@@ -27,7 +27,8 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now
 # Asked once, and only when something is built: a fresh machine gets the packages first.
 PKG_CFLAGS = $(shell pkg-config --cflags $(TEST_PACKAGES))
 PKG_LIBS   = $(shell pkg-config --libs $(PACKAGES))
-TEST_LIBS  = $(shell pkg-config --libs libwslay cmocka)
+# Debian's libwslay comes without a .pc file.
+TEST_LIBS  = -lwslay $(shell pkg-config --libs cmocka)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 
