@@ -1,0 +1,54 @@
+/* Who may begin a TLS handshake, and when. Pure: no sockets, no clock. One thread.
+ *
+ * A fleet that lost its replica arrives in lockstep. A handshake costs half a millisecond of CPU
+ * and kilobytes of memory, so they are begun at a bounded rate and a bounded number at once; who
+ * has to wait costs a file descriptor only. Those that wait are served first come, first served.
+ * When too many wait, the oldest is dropped: it is the one whose client gives up next. */
+#ifndef HUB_ADMISSION_H
+#define HUB_ADMISSION_H
+
+#include "hub/bucket.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct admission_limits {
+    uint64_t rate;     /* handshakes begun a second; 0: no limit */
+    uint64_t burst;    /* so many at once after a quiet time; > 0 */
+    uint64_t inflight; /* handshakes at once; > 0 */
+    uint64_t waiting;  /* connections that may wait; > 0 */
+    uint64_t wait_ms;  /* how long one may wait */
+};
+
+/* Embedded in what waits. */
+struct admission_entry {
+    struct admission_entry *next, *prev;
+    uint64_t arrived_ms;
+};
+
+struct admission {
+    struct admission_limits limits;
+    struct bucket tokens;
+    struct admission_entry *queue; /* a utlist: oldest first */
+    size_t waiting, inflight;
+};
+
+void admission_init(struct admission *a, const struct admission_limits *limits, uint64_t now_ms);
+/* A connection came. Takes the entry into the queue; returns the one that had to leave for it, or
+ * NULL. */
+struct admission_entry *admission_push(struct admission *a, struct admission_entry *entry,
+                                       uint64_t now_ms);
+/* The next one that waited too long, or NULL; it has left the queue. */
+struct admission_entry *admission_expired(struct admission *a, uint64_t now_ms);
+/* The next one that may begin now, or NULL; it has left the queue and is in flight until
+ * admission_done(). */
+struct admission_entry *admission_next(struct admission *a, uint64_t now_ms);
+/* A handshake that was begun has ended, one way or the other. */
+void admission_done(struct admission *a);
+/* Takes the oldest out of the queue whatever the limits say (the listener closes), or NULL. */
+struct admission_entry *admission_pop(struct admission *a);
+/* Milliseconds until admission_next() may have one for reasons of time alone; UINT64_MAX: only
+ * after an event. */
+uint64_t admission_wait_ms(struct admission *a, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,110 @@
+/* A hub loop: one thread, one libuv loop, one websocket context, one listening socket, its own
+ * sessions. Private to the edge side of the hub. */
+#ifndef HUB_LOOP_H
+#define HUB_LOOP_H
+
+#include "hub/accept.h"
+#include "hub/hub.h"
+#include "hub/reassembly.h"
+#include "hub/registry.h"
+#include "hub/session.h"
+#include "hub/wheel.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+struct tls_material;
+struct ws;
+
+struct hub_loop {
+    struct hub *hub;
+    uint32_t index;
+    uv_loop_t uv;
+    pthread_t thread;
+    bool is_started;
+
+    struct mailbox replies, commands;
+    uv_timer_t ticker;   /* the wheel's, each WHEEL_TICK_MS */
+    uv_check_t after_io; /* what may not be done inside libwebsockets' callbacks */
+    struct ws *ws;
+    struct acceptor acceptor;
+
+    struct session_slots slots;
+    struct wheel wheel;
+    struct session *doomed;
+    uint64_t ticked_ms;
+    uint64_t patient_until_ms; /* after a gap in our own running nobody is called silent */
+
+    /* closing */
+    bool is_closing;
+    uint64_t close_deadline_ms;
+    uint32_t close_cursor;
+
+    bool has_uv, has_replies, has_commands, has_handles; /* how far hub_loop_init() came */
+};
+
+struct hub {
+    const struct config *config;
+    struct upstream *upstream;
+    struct tls_material *tls; /* control thread */
+    struct hub_loop *loops;
+    size_t loop_count;
+    uint16_t port;
+    struct registry registry;
+    struct reassembly reassembly;
+    struct address_list proxies;
+    _Atomic uint64_t connections; /* sockets, waiting ones included */
+    _Atomic uint64_t sessions;    /* open ones */
+    _Atomic bool is_draining;
+    struct trimmer *trimmer;
+};
+
+/* What one thread asks of a loop. */
+enum command_kind {
+    COMMAND_CLOSE_SESSION,
+    COMMAND_STOP_LISTENING,
+    COMMAND_REPLACE_TLS,
+    COMMAND_EXPLAIN,
+    COMMAND_CLOSE
+};
+
+struct command {
+    struct mail mail;
+    enum command_kind kind;
+    struct session_ref session;
+    enum close_reason reason;
+    struct tls_material *tls; /* a ref of its own */
+    uint64_t deadline_ms;
+    struct explain *explain; /* a ref of its own */
+};
+
+/* A question from another thread, which may stop waiting. */
+struct explain {
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    unsigned refs;             /* under lock */
+    bool is_answered;          /* under lock */
+    struct hub_node_info info; /* under lock */
+};
+void explain_put(struct explain *x);
+
+/* Control thread. */
+int hub_loop_init(struct hub_loop *loop, struct hub *hub, uint32_t index, struct errbuf *e)
+    __attribute__((warn_unused_result));
+int hub_loop_start(struct hub_loop *loop) __attribute__((warn_unused_result));
+void hub_loop_join(struct hub_loop *loop);
+void hub_loop_fini(struct hub_loop *loop);
+/* Any thread. Takes the command; on failure it is freed. */
+int hub_loop_command(struct hub_loop *loop, const struct command *command);
+/* Any thread: has the session closed, wherever it is. */
+void hub_close_session(struct hub *hub, struct session_ref session, enum close_reason reason);
+
+/* This loop's thread. */
+static inline uint64_t hub_loop_now(const struct hub_loop *loop)
+{
+    return uv_now(&loop->uv);
+}
+void hub_loop_assert_thread(const struct hub_loop *loop);
+
+#endif
