@@ -12,12 +12,17 @@ import time
 
 import pytest
 
-from stack.cluster import Cluster
-from stack.edge import Edge
+from stack.api import Watch
+from stack.cluster import Cluster, ready
+from stack.edge import NODES, Edge
 from stack.hub import CloudCore, Isthmus, prepare
 from stack.pki import Authority
+from stack.processes import wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+IMPERSONATE = {"plain": "--impersonate=true", "constrained": "--impersonate=constrained",
+               "off": "--impersonate=false"}
 
 
 def pytest_addoption(parser):
@@ -30,10 +35,12 @@ def pytest_addoption(parser):
                     help="how the hub acts for nodes, and so which of deploy/rbac*.yaml it gets")
     group.addoption("--log-dir", default=os.path.join(ROOT, "build", "e2e"))
     group.addoption("--stay", type=float, default=120, help="seconds that nodes must stay Ready")
+    group.addoption("--long", action="store_true", help="also the tests that take minutes")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(ability): skipped for a hub without it")
+    config.addinivalue_line("markers", "long: skipped without --long")
     os.makedirs(config.getoption("--log-dir"), exist_ok=True)
 
 
@@ -43,6 +50,8 @@ def pytest_collection_modifyitems(config, items):
         for marker in item.iter_markers("needs"):
             if marker.args[0] not in abilities:
                 item.add_marker(pytest.mark.skip(reason=f"the hub has no {marker.args[0]} yet"))
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes; --long runs it"))
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +100,8 @@ def hub(pytestconfig, cluster, peers, authority, log_dir):
         started = CloudCore(peers, cluster, authority, log_dir, flags=flags)
     else:
         program = pytestconfig.getoption("--hub-program")
-        started = Isthmus(program, cluster, authority, log_dir, flags=flags)
+        how = IMPERSONATE[pytestconfig.getoption("--impersonation")]
+        started = Isthmus(program, cluster, authority, log_dir, flags=[how, *flags])
     try:
         yield started.start()
     finally:
@@ -117,7 +127,33 @@ class Fleet:
 
 
 @pytest.fixture(scope="session")
-def fleet(cluster, hub, peers, authority, work_dir, log_dir):
+def watches(cluster):
+    """Everything that happens to nodes, leases, pods and Events from before the first edge starts."""
+    followed = {
+        "nodes": Watch(cluster.admin, "/api/v1/nodes"),
+        "leases": Watch(cluster.admin, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
+        "pods": Watch(cluster.admin, "/api/v1/pods"),
+        "events": Watch(cluster.admin, "/api/v1/events"),
+    }
+    yield followed
+    for watch in followed.values():
+        watch.stop()
+
+
+@pytest.fixture(scope="session")
+def nodes(watches, fleet, cluster):
+    """The nodes, each Ready and with a lease; how long that may take is part of the test."""
+    for name in NODES:
+        wait_until(f"{name} registers", lambda: cluster.node(name), 30)
+        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 30)
+    for name in NODES:
+        # The kubelet asks for its lease before its Node is known, and again after 10 s.
+        wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
+    return {name: cluster.node(name) for name in NODES}
+
+
+@pytest.fixture(scope="session")
+def fleet(cluster, hub, watches, peers, authority, work_dir, log_dir):
     """Three nodes: a plain one, one with labels of its own, one that reports Events."""
     def start_edge(name, flags):
         return Edge(peers, name, authority, hub, work_dir, log_dir, flags).start()

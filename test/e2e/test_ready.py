@@ -5,37 +5,11 @@ from datetime import datetime
 
 import pytest
 
-from stack.api import Watch
 from stack.cluster import GRACE_SECONDS, ready
+from stack.edge import NODES
 from stack.processes import wait_until
 
-NODES = ["edge-1", "edge-2", "edge-3"]
 RENEWAL_SECONDS = 10
-
-
-@pytest.fixture(scope="module")
-def watches(cluster):
-    """Everything that happens to nodes, leases and Events from before the first edge starts."""
-    followed = {
-        "nodes": Watch(cluster.admin, "/api/v1/nodes"),
-        "leases": Watch(cluster.admin, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
-        "events": Watch(cluster.admin, "/api/v1/events"),
-    }
-    yield followed
-    for watch in followed.values():
-        watch.stop()
-
-
-@pytest.fixture(scope="module")
-def nodes(watches, fleet, cluster):
-    """The nodes, each Ready and with a lease; how long that may take is part of the test."""
-    for name in NODES:
-        wait_until(f"{name} registers", lambda: cluster.node(name), 30)
-        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 30)
-    for name in NODES:
-        # The kubelet asks for its lease before its Node is known, and again after 10 s.
-        wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
-    return {name: cluster.node(name) for name in NODES}
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -118,7 +92,8 @@ def test_stays_ready(nodes, watches, fleet, hub, pytestconfig):
         assert max(gaps) < GRACE_SECONDS / 2, f"{name}: renewals {max(gaps):.1f} s apart"
     bad = [(event["involvedObject"]["name"], event["reason"])
            for when, _, event in list(watches["events"].events)
-           if when > began and event["reason"] in ("NodeNotReady", "NodeNotSchedulable", "Rebooted")]
+           if when > began and event["involvedObject"]["name"] in NODES
+           and event["reason"] in ("NodeNotReady", "NodeNotSchedulable", "Rebooted")]
     assert not bad
 
 

@@ -4,6 +4,9 @@ import os
 
 from .processes import Process, free_port
 
+# The nodes of a run; conftest.py says what sets them apart.
+NODES = ["edge-1", "edge-2", "edge-3"]
+
 
 class Edge:
     """One edge node with a certificate made beforehand and folders of its own."""

@@ -8,7 +8,7 @@ import json
 import os
 import urllib.request
 
-from .cluster import NAMESPACE
+from .cluster import HUB_USER, NAMESPACE
 from .processes import Process, free_port, listening
 
 
@@ -16,7 +16,8 @@ class Isthmus:
     """The hub of this project, under the account and the rights that deploy/ ships."""
 
     # Which of the tests apply; see conftest.py.
-    can = {"upstream"}
+    can = {"impersonation"}
+    user = HUB_USER
 
     def __init__(self, program, cluster, authority, log_dir, name="hub", ports=None, flags=()):
         self.cluster = cluster
@@ -55,7 +56,7 @@ class Isthmus:
 class CloudCore:
     """KubeEdge's own hub, with the administrator's rights: it is no subject of the tests."""
 
-    can = {"upstream", "downstream"}
+    can = {"downstream"}
 
     def __init__(self, peers, cluster, authority, log_dir, name="cloudcore", ports=None, flags=()):
         websocket, https = ports or (free_port(), free_port())
