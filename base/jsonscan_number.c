@@ -89,8 +89,9 @@ const char *jsonscan_skip_number(const char *p, const char *end, enum json_kind 
 {
     bool is_negative = *p == '-';
     const char *digits = p + is_negative;
+    /* A digit behind a leading zero is left over, and nothing lets a digit follow a value. */
     p = peek(digits, end) == '0' ? digits + 1 : need_digits(digits, end);
-    if (!p || is_digit(peek(p, end))) /* the latter behind a leading zero */
+    if (!p)
         return NULL;
     int next = peek(p, end);
     if (next != '.' && next != 'e' && next != 'E') {

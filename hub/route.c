@@ -116,8 +116,8 @@ static void classify_upstream(const struct envelope *e, const char *node, size_t
 {
     struct resource r;
     bool is_known_type;
-    /* No legal name needs an escape, so a text that has one is not a name. */
-    if (e->resource.has_escapes || resource_parse(e->resource.at, e->resource.size, &r) != 0) {
+    /* As it stands in the text: no legal name needs an escape, and a backslash is refused. */
+    if (resource_parse(e->resource.at, e->resource.size, &r) != 0) {
         set(route, ROUTE_REFUSED, ROUTE_REASON_BAD_RESOURCE);
         return;
     }

@@ -165,6 +165,34 @@ static void test_refuses(void **state)
         expect(texts[i], false);
 }
 
+/* The least real that overflows, digit by digit: 2^1024 - 2^970, which a tie rounds up from
+ * DBL_MAX. */
+static void test_least_overflow(void **state)
+{
+    (void)state;
+    static const char digits[] =
+        "17976931348623158079372897140530341507993413271003782693617377898044496829276475"
+        "09466490179775872070963302864166928879109465555478519404026306574886715058206819"
+        "08902000708383676273854845817711531764475730270069855571366959622842914819860834"
+        "936475292719074168444365510704342711559699508093042880177904174497792";
+    char text[400];
+    snprintf(text, sizeof(text), "%s.0", digits);
+    expect(text, false);
+    snprintf(text, sizeof(text), "%se0", digits);
+    expect(text, false);
+    snprintf(text, sizeof(text), "-0.000%se+3", digits);
+    expect(text, true); /* three powers of ten less */
+    snprintf(text, sizeof(text), "-0.%se309", digits);
+    expect(text, false);
+    snprintf(text, sizeof(text), "%s.0", digits);
+    text[308] = '1';
+    expect(text, true);
+    snprintf(text, sizeof(text), "%.308s1.999999e0", digits);
+    expect(text, true);
+    snprintf(text, sizeof(text), "%.*sE9", 300, digits);
+    expect(text, true); /* cut off: zeros in place of the last nine */
+}
+
 /* Every byte at every place of a word and behind it: the arithmetic that looks at eight bytes at
  * once has no blind spot. */
 static void test_every_byte_everywhere(void **state)
@@ -475,6 +503,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepts),
         cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_least_overflow),
         cmocka_unit_test(test_every_byte_everywhere),
         cmocka_unit_test(test_raw_nul_is_refused),
         cmocka_unit_test(test_accept_nul),
