@@ -366,6 +366,11 @@ void balancer_plan_step(struct balancer_plan *plan, const struct balancer_self *
     balancer_plan_steer(plan, self, now_ms, decision);
 }
 
+void balancer_plan_beat_sent(struct balancer_plan *plan)
+{
+    plan->grant = 0;
+}
+
 void balancer_plan_released(struct balancer_plan *plan, uint32_t count, uint64_t now_ms)
 {
     if (count == 0)

@@ -250,6 +250,10 @@ struct balancer_plan {
 void balancer_plan_init(struct balancer_plan *plan, const struct balancer_config *config,
                         uint64_t now_ms);
 
+/* A beat is about to be sent. The store replaces the last grant when it runs the script, so what is
+ * left of it is void from now on. */
+void balancer_plan_beat_sent(struct balancer_plan *plan);
+
 /* A beat sent at `sent_ms` was answered. `shares` is filled from it and stays readable for the
  * status page. A view older than one already seen is ignored. */
 void balancer_plan_beat(struct balancer_plan *plan, const struct balancer_self *self,
