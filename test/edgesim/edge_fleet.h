@@ -57,6 +57,7 @@ struct edge_fleet {
     struct edge_sample *samples;
     uint32_t sample_count, sample_stride, seconds;
     struct edge_sample last;
+    uint64_t handshakes_seen, handshakes_trimmed; /* by the giving back of memory */
 };
 
 /* 0, or -errno and `e`. Borrows the options. */

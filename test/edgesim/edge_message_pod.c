@@ -75,22 +75,23 @@ static void append_running(struct edge_text *t, const struct edge_author *a,
                      "\"ip\":\"192.168.192.168\"}]}}");
 }
 
+static void append_completed(struct edge_text *t, const struct edge_author *a, const char *type)
+{
+    edge_text_str(t, ",");
+    begin_condition(t, a, false);
+    edge_text_printf(t,
+                     "\",\"reason\":\"PodCompleted\",\"status\":\"False\",\"type\":\"%s\"}",
+                     type);
+}
+
 static void append_succeeded(struct edge_text *t, const struct edge_author *a,
                              const struct edge_pod_names *pod)
 {
-    static const struct {
-        const char *type, *status;
-    } conditions[] = {{"PodReadyToStartContainers", "False"},
-                      {"Initialized", "True"},
-                      {"Ready", "False"},
-                      {"ContainersReady", "False"}};
-    for (size_t i = 0; i < 4; i++) {
-        edge_text_str(t, i ? "," : "");
-        begin_condition(t, a, false);
-        edge_text_printf(t, "\",%s\"status\":\"%s\",\"type\":\"%s\"}",
-                         i ? "\"reason\":\"PodCompleted\"," : "", conditions[i].status,
-                         conditions[i].type);
-    }
+    begin_condition(t, a, false);
+    edge_text_str(t, "\",\"status\":\"False\",\"type\":\"PodReadyToStartContainers\"},"
+                     "{\"reason\":\"PodCompleted\",\"type\":\"Initialized\"}");
+    append_completed(t, a, "Ready");
+    append_completed(t, a, "ContainersReady");
     edge_text_str(t, "],\"containerStatuses\":[{");
     append_container_id(t, pod);
     edge_text_printf(
