@@ -26,6 +26,7 @@ struct mailbox {
     size_t count, bytes;       /* under lock */
     bool is_closed;            /* under lock: posts are refused */
     size_t max_count, max_bytes;
+    struct mail *taken; /* consumer's: being delivered */
     uv_async_t wake;
     mailbox_cb deliver;
     void *context;
@@ -45,7 +46,8 @@ int mailbox_post_always(struct mailbox *m, struct mail *item) __attribute__((war
 /* Any thread: how much is waiting, for the metrics. */
 void mailbox_depth(struct mailbox *m, size_t *count, size_t *bytes);
 
-/* Consumer's thread. Refuses further posts, delivers what is there, closes the handle; `closed` may free the mailbox. */
+/* Consumer's thread, also from within a delivery. Refuses further posts, delivers what is there, closes the handle; `closed`
+ * may free the mailbox. */
 void mailbox_close(struct mailbox *m, uv_close_cb closed);
 
 #endif
