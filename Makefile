@@ -28,7 +28,7 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now
 PKG_CFLAGS = $(shell pkg-config --cflags $(TEST_PACKAGES))
 PKG_LIBS   = $(shell pkg-config --libs $(PACKAGES))
 # Debian's libwslay comes without a .pc file.
-TEST_LIBS  = -lwslay $(shell pkg-config --libs cmocka)
+TEST_LIBS  = -lwslay -lhttp_parser $(shell pkg-config --libs cmocka)
 
 objects = $(patsubst %.c,$(B)/obj/%.o,$(wildcard $(1)))
 
@@ -149,7 +149,7 @@ $(B)/isthmus: $(B)/obj/hub/main.o $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $(B)/obj/hub/main.o $(LIBS) $(PKG_LIBS) -lpthread -lm
 
 $(B)/devapi: $(DEVAPI) $(LIBS)
-	$(CC) $(LDFLAGS) -o $@ $(DEVAPI) $(LIBS) $(PKG_LIBS) -lpthread -lm
+	$(CC) $(LDFLAGS) -o $@ $(DEVAPI) $(LIBS) $(PKG_LIBS) -lhttp_parser -lpthread -lm
 
 $(B)/edgesim: $(EDGESIM) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $(EDGESIM) $(LIBS) $(PKG_LIBS) $(TEST_LIBS) -lpthread -lm

@@ -7,7 +7,8 @@
 set -eu
 
 build="gcc make pkg-config libc6-dev libuv1-dev libwebsockets-dev libwebsockets-evlib-uv libssl-dev
-       libjansson-dev libnghttp2-dev libyaml-dev libhiredis-dev libwslay-dev uthash-dev"
+       libjansson-dev libnghttp2-dev libyaml-dev libhiredis-dev libwslay-dev uthash-dev
+       libhttp-parser-dev"
 run="openssl curl redis-server haproxy"
 test="$run libcmocka-dev python3 python3-pytest python3-yaml prometheus"
 e2e="$test etcd-server git ca-certificates"

@@ -1,0 +1,37 @@
+/* The three kinds of patch. Pure: documents in, documents out. Any thread. */
+#ifndef DEVAPI_PATCH_H
+#define DEVAPI_PATCH_H
+
+#include "isthmus/errbuf.h"
+#include "test/devapi/kinds.h"
+#include "test/devapi/text.h"
+
+#include <jansson.h>
+
+/* All change `document` (an object) in place; on an error it may be half changed. `patch` is
+ * borrowed until return. 0; -EINVAL (a bad patch, `e` says why); -ENOMEM. */
+
+/* As apimachinery/pkg/util/strategicpatch does it, with the merge keys of the kinds served here:
+ * maps are merged, lists with a merge key by that key, others replaced; directives $patch,
+ * $retainKeys, $deleteFromPrimitiveList, $setElementOrder. */
+int dev_patch_strategic(const struct dev_kind *kind, json_t *document, const json_t *patch,
+                        struct errbuf *e) __attribute__((warn_unused_result));
+/* RFC 7386. */
+int dev_patch_merge(json_t *document, const json_t *patch) __attribute__((warn_unused_result));
+/* RFC 6902; also -ENOENT: a "test" did not hold, or a path is not there (kube-apiserver: 422). */
+int dev_patch_json(json_t **document, const json_t *patch, struct errbuf *e)
+    __attribute__((warn_unused_result));
+
+/* A strategic patch of status alone, without parsing what it does not touch: members of `status`
+ * (serialised) that `patch` (the value of "status") does not name are copied as they are. Appends
+ * the new status to `out`. Gives what dev_patch_strategic() gives, up to the order of members.
+ * -ENOTSUP: this patch needs the long way. */
+int dev_patch_status(const struct dev_kind *kind, const char *status, size_t size,
+                     const json_t *patch, struct dev_text *out, struct errbuf *e)
+    __attribute__((warn_unused_result));
+
+/* The merge key of the list at `path` ("status.conditions"), "" for a list of primitives that is
+ * merged, NULL for one that is replaced. */
+const char *dev_patch_merge_key(const struct dev_kind *kind, const char *path);
+
+#endif
