@@ -3,8 +3,8 @@
 #
 #   test/e2e/run.sh [pytest options]          for example: --hub cloudcore, -k ready, --stay 20
 #
-# B is the build folder. Without a Go that can build the peers it is skipped, except where
-# CI=true: there it fails.
+# B is the build folder. Without a Go that can build the peers, or where EdgeCore cannot run, it is
+# skipped, except where CI=true: there it fails.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,21 +12,26 @@ root=$(cd "$here/../.." && pwd)
 B=${B:-build}
 case "$B" in /*) ;; *) B=$root/$B ;; esac
 
+cannot() {
+    if [ "${CI:-}" = true ]; then
+        echo "FAILED: the end-to-end tests $1"
+        echo "0 passed, 1 failed"
+        exit 1
+    fi
+    echo "SKIPPED: the end-to-end tests $1"
+    exit 0
+}
+
+# The kubelet in EdgeCore looks there for processes that ran out of memory, and ends if it may not.
+{ true </dev/kmsg; } 2>/dev/null || cannot "run EdgeCore, which must be able to read /dev/kmsg (as root)"
+
 programs="kube edgecore"
 case " $* " in *cloudcore*) programs="$programs cloudcore" ;; esac
 
 status=0
 # shellcheck disable=SC2086  # a list of words on purpose
 peers=$("$root/test/peers/build.sh" $programs) || status=$?
-if [ "$status" -eq 77 ]; then
-    if [ "${CI:-}" = true ]; then
-        echo "FAILED: the end-to-end tests need Go"
-        echo "0 passed, 1 failed"
-        exit 1
-    fi
-    echo "SKIPPED: the end-to-end tests need Go (see test/peers/build.sh)"
-    exit 0
-fi
+[ "$status" -ne 77 ] || cannot "need Go (see test/peers/build.sh)"
 [ "$status" -eq 0 ] || { echo "0 passed, 1 failed"; exit 1; }
 
 # The modules of pytest and yaml are Debian's, so it has to be Debian's Python.

@@ -45,14 +45,18 @@ sources_hash() {
         find build.sh kube edge -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -c 1-16
 }
 
-# build PROGRAM CGO LDFLAGS in the module folder $1, package $2
+# build MODULE PACKAGE PROGRAM CGO LDFLAGS
 build() {
     module=$1 package=$2 program=$3 cgo=$4 ldflags=$5
     [ ! -x "$out/$program" ] || return 0
     started=$(date +%s)
     say "building $program with $("$best" env GOVERSION) (minutes when it is the first time)"
-    (cd "$here/$module" && CGO_ENABLED=$cgo GOFLAGS="-buildvcs=false" nice -n 10 "$best" build -trimpath \
-        -ldflags "-s -w $ldflags" -o "$out/$program.new" "$package") >&2
+    if ! (cd "$here/$module" && CGO_ENABLED=$cgo GOFLAGS="-buildvcs=false" nice -n 10 "$best" build -trimpath \
+        -ldflags "-s -w $ldflags" -o "$out/$program.new" "$package") >"$out/$program.log" 2>&1; then
+        grep -v '^go: downloading' "$out/$program.log" >&2 || true
+        say "building $program failed"
+        exit 1
+    fi
     mv "$out/$program.new" "$out/$program"
     say "built $program in $(($(date +%s) - started)) s"
 }
@@ -84,6 +88,9 @@ mkdir -p "$out"
 # Two runs at once build once.
 exec 9>"$out/lock"
 flock 9
+# Builds of other versions go when nobody has asked for them for a month.
+touch "$out"
+find "$cache" -mindepth 1 -maxdepth 1 -type d -mtime +30 -exec rm -rf {} +
 
 kubernetes=$(version_of kube k8s.io/kubernetes)
 kubeedge=$(version_of edge github.com/kubeedge/kubeedge)
