@@ -104,7 +104,8 @@ enum name_rule {
     X(VOLUMEATTACHMENT_QUERY,      "volumeattachment_query",      "volumeattachment",          "query",  QUERY,    VOLUMEATTACHMENT,      SUBDOMAIN, PLAIN_OBJECT, false) \
     X(CSR_INSERT,                  "csr_insert",                  "certificatesigningrequest", "insert", QUERY,    CSR,                   SUBDOMAIN, OBJECT_RESP,  false) \
     X(CSR_QUERY,                   "csr_query",                   "certificatesigningrequest", "query",  QUERY,    CSR,                   SUBDOMAIN, PLAIN_OBJECT, false) \
-    X(K8S_CA_QUERY,                "k8s_ca_query",                NULL,                        NULL,     QUERY,    NONE,                  FREE,      TEXT,         false)
+    X(K8S_CA_QUERY,                "k8s_ca_query",                NULL,                        NULL,     QUERY,    NONE,                  FREE,      TEXT,         false) \
+    X(NODE_CONNECTED,              "node_connected",              NULL,                        NULL,     OWN,      NONE,                  FREE,      NONE,         false)
 /* clang-format on */
 
 #define UPSTREAM_ENUM(id, ...) UPSTREAM_##id,
