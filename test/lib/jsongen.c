@@ -384,7 +384,7 @@ void jsongen_mutate(struct jsongen *g)
 long jsongen_rounds(long rounds)
 {
     const char *is_long = getenv("ISTHMUS_LONG");
-    return is_long && strcmp(is_long, "1") == 0 ? rounds * 50 : rounds;
+    return is_long && strcmp(is_long, "1") == 0 ? rounds * 20 : rounds;
 }
 
 uint64_t jsongen_seed(void)

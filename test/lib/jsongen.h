@@ -30,7 +30,7 @@ void jsongen_envelope(struct jsongen *g);
 /* Damages what is there in a few places: bytes, pieces cut out or doubled, tokens put in. */
 void jsongen_mutate(struct jsongen *g);
 
-/* How many rounds a test makes: `rounds`, or fifty times as many with ISTHMUS_LONG=1. */
+/* How many rounds a test makes: `rounds`, or twenty times as many with ISTHMUS_LONG=1. */
 long jsongen_rounds(long rounds);
 /* ISTHMUS_SEED, or a constant. */
 uint64_t jsongen_seed(void);
