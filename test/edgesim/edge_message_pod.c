@@ -79,8 +79,7 @@ static void append_completed(struct edge_text *t, const struct edge_author *a, c
 {
     edge_text_str(t, ",");
     begin_condition(t, a, false);
-    edge_text_printf(t,
-                     "\",\"reason\":\"PodCompleted\",\"status\":\"False\",\"type\":\"%s\"}",
+    edge_text_printf(t, "\",\"reason\":\"PodCompleted\",\"status\":\"False\",\"type\":\"%s\"}",
                      type);
 }
 

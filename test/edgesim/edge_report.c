@@ -121,7 +121,7 @@ static json_t *connections_json(const struct edge_stats *s)
     for (int i = 0; i < EDGE_ENDS; i++)
         json_object_set_new(ends, edge_end_name((enum edge_end)i), number(s->ends[i]));
     for (int i = 0; i < 16; i++) {
-        char code[8];
+        char code[16];
         snprintf(code, sizeof(code), "%d", 1000 + i);
         if (s->close_codes_1000_1015[i])
             json_object_set_new(codes, code, number(s->close_codes_1000_1015[i]));

@@ -1,5 +1,5 @@
-/* The simulated edges' messages against those of a real EdgeCore: byte for byte, but for times and for what the template
- * leaves out on purpose (named in each test). */
+/* The simulated edges' messages against those of a real EdgeCore: byte for byte, but for times and
+ * for what the template leaves out on purpose (named in each test). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -83,7 +83,8 @@ static uint64_t wall_of(const char *message)
     return strtoull(at + 12, NULL, 10) * 1000;
 }
 
-/* Times of objects become a fixed one: a message is composed at one moment, the real one looked at the clock several times. */
+/* Times of objects become a fixed one: a message is composed at one moment, the real one looked at
+ * the clock several times. */
 static void flatten_times(char *message)
 {
     for (char *p = message; (p = strstr(p, "\"20")) != NULL; p++) {
@@ -133,7 +134,8 @@ static void assert_message(const char *expected)
 
 static struct edge_author author_of(const char *node, const char *message)
 {
-    return (struct edge_author){.node = node, .dialect = EDGE_DIALECT_1_23, .wall_us = wall_of(message)};
+    return (struct edge_author){
+        .node = node, .dialect = EDGE_DIALECT_1_23, .wall_us = wall_of(message)};
 }
 
 static void test_keepalive(void **state)
@@ -158,8 +160,14 @@ static void test_ack(void **state)
     (void)state;
     char *real = vector("up-16-ack.bin");
     struct edge_author a = author_of("x", real);
-    const struct edge_ack ack = {"edgecontroller", "resource", "default/pod/web-0",
-                                 "00000000-0000-4000-8000-000000000030", 14, 8, 17, 36};
+    const struct edge_ack ack = {"edgecontroller",
+                                 "resource",
+                                 "default/pod/web-0",
+                                 "00000000-0000-4000-8000-000000000030",
+                                 14,
+                                 8,
+                                 17,
+                                 36};
     edge_message_ack(&text, &a, "00000000-0000-4000-8000-000000000016", &ack);
     assert_message(real);
     free(real);
@@ -203,7 +211,8 @@ static void test_nodepatch_is_base64_in_1_12_0(void **state)
     struct edge_author a = {.node = "n", .dialect = EDGE_DIALECT_1_12_0, .wall_us = WALL_US};
     edge_message_nodepatch(&text, &a, "id", EDGE_REPORT_EMPTY);
     edge_text_append(&text, "", 1);
-    assert_non_null(strstr(text.at, "\"resource\":\"default/nodepatch/n\"},\"content\":\"e30=\"}\n"));
+    assert_non_null(
+        strstr(text.at, "\"resource\":\"default/nodepatch/n\"},\"content\":\"e30=\"}\n"));
 }
 
 static void test_leases(void **state)
@@ -225,7 +234,8 @@ static void test_leases(void **state)
 
     id = value_of(update, "msg_id");
     a = author_of("hollow-2", update);
-    const char *metadata = strstr(update, "\"metadata\":") + 11, *stop = strstr(metadata, ",\"spec\":");
+    const char *metadata = strstr(update, "\"metadata\":") + 11,
+               *stop = strstr(metadata, ",\"spec\":");
     edge_text_clear(&text);
     edge_message_lease_update(&text, &a, id, metadata, (size_t)(stop - metadata), false);
     assert_message(update);
@@ -244,7 +254,8 @@ static void test_queries(void **state)
                                        .name = "web-0",
                                        .uid = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
                                        .account = "default"};
-    edge_message_query(&text, &a, "00000000-0000-4000-8000-000000000012", "default/configmap/greet");
+    edge_message_query(&text, &a, "00000000-0000-4000-8000-000000000012",
+                       "default/configmap/greet");
     assert_message(real);
     free(real);
 
@@ -295,7 +306,8 @@ static void test_event_has_the_real_one_s_fields(void **state)
     edge_message_event(&text, &a, "00000000-0000-4000-8000-000000000010", 7, 100);
     edge_text_append(&text, "", 1);
     ours = text.at;
-    /* The same keys in the same order; events of ours are about the Node, which has no namespace. */
+    /* The same keys in the same order; events of ours are about the Node, which has no namespace.
+     */
     for (char *r = real, *o = ours; (r = strstr(r, "\":")) != NULL; r += 2) {
         char *start = r;
         while (start[-1] != '"')
@@ -316,8 +328,9 @@ static void test_escapes_as_go_does(void **state)
 {
     (void)state;
     char *real = vector("up-23-unicode.bin");
-    static const char raw[] = "{\"status\":{\"message\":\"h\xc3\xa9llo \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80 <a&b> "
-                              "\xe2\x80\xa8 tab\\t nul\\u0000 quote\\\"\"}}";
+    static const char raw[] =
+        "{\"status\":{\"message\":\"h\xc3\xa9llo \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80 <a&b> "
+        "\xe2\x80\xa8 tab\\t nul\\u0000 quote\\\"\"}}";
     edge_text_escape(&text, raw, strlen(raw));
     edge_text_append(&text, "", 1);
     assert_non_null(strstr(real, text.at));
@@ -332,8 +345,10 @@ static void test_ids_come_back(void **state)
 {
     (void)state;
     char out[EDGE_ID_SIZE];
-    const struct edge_id id = {
-        .nonce = 0xabcdef01234, .edge = 0xfedcba, .expects_answer = true, .sequence = 0x123456789abc};
+    const struct edge_id id = {.nonce = 0xabcdef01234,
+                               .edge = 0xfedcba,
+                               .expects_answer = true,
+                               .sequence = 0x123456789abc};
     struct edge_id back;
     edge_id_format(&id, out);
     assert_string_equal(out, "abcdef01-fedc-4ba1-a234-123456789abc");
@@ -344,7 +359,8 @@ static void test_ids_come_back(void **state)
     assert_int_equal(edge_id_parse(out, 36, 1, &back), -ENOENT);
     assert_int_equal(edge_id_parse(out, 35, id.nonce, &back), -EINVAL);
     assert_int_equal(edge_id_parse("6065965c-52e7-4cf5-9794-9a8c84dd9f31", 36, 1, &back), -EINVAL);
-    assert_int_equal(edge_id_parse("abcdef01-fedc-4ba1-a234-12345678zabc", 36, id.nonce, &back), -EINVAL);
+    assert_int_equal(edge_id_parse("abcdef01-fedc-4ba1-a234-12345678zabc", 36, id.nonce, &back),
+                     -EINVAL);
 }
 
 /* A repetition is made by writing a new id over the old one. */
@@ -409,8 +425,10 @@ static void test_answers(void **state)
     assert_int_equal(outcome_of_line(6, true), EDGE_OUTCOME_OK);
     assert_int_equal(outcome_of_line(30, false), EDGE_OUTCOME_OK);
     assert_int_equal(outcome_of_line(86, false), EDGE_OUTCOME_OK);
-    assert_int_equal(outcome_of_vector("down-39-node-insert-exists.bin", true), EDGE_OUTCOME_EXISTS);
-    assert_int_equal(outcome_of_vector("down-36-configmap-notfound.bin", false), EDGE_OUTCOME_FAILED);
+    assert_int_equal(outcome_of_vector("down-39-node-insert-exists.bin", true),
+                     EDGE_OUTCOME_EXISTS);
+    assert_int_equal(outcome_of_vector("down-36-configmap-notfound.bin", false),
+                     EDGE_OUTCOME_FAILED);
     assert_int_equal(outcome_of_vector("down-37-plain-error.bin", false), EDGE_OUTCOME_FAILED);
     assert_int_equal(outcome_of_vector("down-42-pod-delete-ok.bin", false), EDGE_OUTCOME_OK);
 }
@@ -419,8 +437,12 @@ static void test_answers(void **state)
 static void test_object_needs_object_or_error(void **state)
 {
     (void)state;
-    static const char *const contents[] = {"{\"Object\":null,\"Err\":null}", "{\"Object\":{}}", "{\"Err\":null}", "\"OK\"",
-                                           "{\"Object\":null,\"Err\":{}}", "[]"};
+    static const char *const contents[] = {"{\"Object\":null,\"Err\":null}",
+                                           "{\"Object\":{}}",
+                                           "{\"Err\":null}",
+                                           "\"OK\"",
+                                           "{\"Object\":null,\"Err\":{}}",
+                                           "[]"};
     for (size_t i = 0; i < sizeof(contents) / sizeof(contents[0]); i++) {
         struct edge_answer a = {
             .content = {.at = contents[i], .size = strlen(contents[i]), .kind = JSON_KIND_OBJECT}};
@@ -449,8 +471,10 @@ static void test_readiness_of_a_node(void **state)
 static void test_versions_and_types(void **state)
 {
     (void)state;
-    struct json_span version = {.at = "5150", .size = 4}, bad = {.at = "51x", .size = 3}, none = {0};
-    struct json_span pod = {.at = "default/pod/web", .size = 15}, short_one = {.at = "null/node", .size = 9};
+    struct json_span version = {.at = "5150", .size = 4}, bad = {.at = "51x", .size = 3},
+                     none = {0};
+    struct json_span pod = {.at = "default/pod/web", .size = 15},
+                     short_one = {.at = "null/node", .size = 9};
     assert_int_equal(edge_answer_version(&version), 5150);
     assert_int_equal(edge_answer_version(&bad), 0);
     assert_int_equal(edge_answer_version(&none), 0);
@@ -463,7 +487,8 @@ static void test_versions_and_types(void **state)
 static void test_malformed_messages_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "{", "[]", "{\"header\":{}", "{\"header\":1,\"route\":{},\"content\":1}", "nul"};
+    static const char *const bad[] = {
+        "", "{", "[]", "{\"header\":{}", "{\"header\":1,\"route\":{},\"content\":1}", "nul"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct edge_answer a;
         assert_int_equal(edge_answer_parse(bad[i], strlen(bad[i]), &a), -EBADMSG);

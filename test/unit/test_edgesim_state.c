@@ -1,5 +1,5 @@
-/* The pure parts of a simulated edge: the rounds of its link, the lease controller, registration and reports, the table of
- * questions, and the histogram. */
+/* The pure parts of a simulated edge: the rounds of its link, the lease controller, registration
+ * and reports, the table of questions, and the histogram. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,7 +80,8 @@ static void test_closed_link_is_believed_in(void **state)
 
 static bool renewed;
 
-static enum edge_lease_ask lease_done(struct edge_lease *l, enum edge_outcome outcome, bool node_known, uint64_t now)
+static enum edge_lease_ask lease_done(struct edge_lease *l, enum edge_outcome outcome,
+                                      bool node_known, uint64_t now)
 {
     return edge_lease_done(l, &lease_times, outcome, node_known, 0, now, &renewed);
 }
@@ -275,7 +276,8 @@ static void test_change_is_reported_at_the_next_look(void **state)
     assert_int_equal(edge_node_tick(&n, &node_times, 11 * S), EDGE_NODE_ASK_NONE);
     assert_int_equal(edge_node_tick(&n, &node_times, 12 * S), EDGE_NODE_ASK_PATCH);
     assert_true(n.tells_change);
-    edge_node_learned(&n, NULL, 0, false); /* once more, while the report is on its way: not forgotten */
+    edge_node_learned(&n, NULL, 0,
+                      false); /* once more, while the report is on its way: not forgotten */
     assert_int_equal(node_done(&n, EDGE_OUTCOME_OK, 12 * S), EDGE_NODE_ASK_NONE);
     assert_int_equal(edge_node_tick(&n, &node_times, 22 * S), EDGE_NODE_ASK_PATCH);
 }
@@ -369,7 +371,8 @@ static void test_quantiles_are_right_to_three_percent(void **state)
     qsort(values, COUNT, sizeof(values[0]), compare);
     for (size_t i = 0; i < sizeof(quantiles) / sizeof(quantiles[0]); i++) {
         size_t rank = (size_t)(quantiles[i] * COUNT);
-        uint64_t exact = values[rank > 0 ? rank - 1 : 0], got = edge_histogram_quantile(h, quantiles[i]);
+        uint64_t exact = values[rank > 0 ? rank - 1 : 0],
+                 got = edge_histogram_quantile(h, quantiles[i]);
         assert_true(got >= exact);
         assert_true((double)got <= (double)exact * 1.033 + 1);
     }
