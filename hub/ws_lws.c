@@ -42,7 +42,7 @@ static_assert(REPLY_HEADROOM >= LWS_PRE, "libwebsockets writes its headers befor
 
 /* Payload is handed over in pieces of at most this much, and every connection keeps a buffer of
  * that size. EdgeCore's frames are 4 KiB, most messages smaller than one of these. */
-#define RX_BUFFER_BYTES 1024
+#define RX_BUFFER_BYTES 512
 /* What one call may write; ours are smaller (send.c). Without it RX_BUFFER_BYTES would be the
  * limit. */
 #define TX_PACKET_BYTES (128 * 1024)
