@@ -51,7 +51,7 @@ struct apiclient;
 struct apiclient_channel {
     unsigned connections; /* at most so many, opened as they are needed */
     unsigned max_streams; /* requests at once on each; the server's SETTINGS may lower it */
-    unsigned max_waiting; /* requests that wait for a stream; beyond: -ENOBUFS at once */
+    unsigned max_waiting; /* requests that wait for a stream; beyond: -ENOBUFS at once. 0: 1024 */
 };
 
 struct apiclient_options {
@@ -61,13 +61,16 @@ struct apiclient_options {
     uint64_t ping_idle_ms;        /* 0: 5 s without a byte received while requests run: PING */
     uint64_t ping_timeout_ms;     /* 0: 5 s without its answer: the connection is dead (with TCP_USER_TIMEOUT) */
     unsigned retry_budget_percent; /* 0: 10; retries may be at most this part of the requests (plus a small burst) */
+    uint64_t retry_min_ms;        /* 0: 200 ms; the backoff of retries doubles from here, with jitter, to 10 s */
     size_t max_response_bytes;    /* 0: 64 MiB; a larger answer fails with -EMSGSIZE */
     const char *user_agent;       /* borrowed until return */
 };
 
 /* Counted by the client, read by the owner's thread. All since creation. */
 struct apiclient_stats {
-    uint64_t requests, responses, retries, retries_denied, goaways, resets, connects, connect_failures, dead_peers,
+    uint64_t requests, responses, retries, retries_denied;
+    uint64_t resent; /* sent again because the server provably had not processed them */
+    uint64_t goaways, resets, connects, connect_failures, dead_peers,
         token_reloads, bytes_in, bytes_out;
     unsigned connections, streams, waiting; /* now */
 };
@@ -89,6 +92,7 @@ struct apiresponse {
     bool is_json;        /* content-type is application/json */
     const char *body;    /* borrowed until the callback returns; NUL-terminated beyond size */
     size_t size;
+    uint64_t retry_after_ms; /* what the server asked for; 0: nothing */
     unsigned attempts;   /* how often it was sent: 0 if never */
     bool may_have_happened; /* error != 0: the server may have carried it out */
 };
@@ -121,7 +125,7 @@ struct apirequest {
 struct apicall;
 
 /* Everything in `request` but the body is copied; the body is borrowed until `done`. 0, -ENOMEM, -ENOBUFS, -EINVAL (then `done`
- * does not run). `call` may be NULL. */
+ * does not run), -ECANCELED after apiclient_close(). `call` may be NULL. */
 int apiclient_request(struct apiclient *client, const struct apirequest *request, struct apicall **call)
     __attribute__((warn_unused_result));
 /* `done` will not run. The stream is reset; whether the server carried it out is unknown. */
@@ -141,7 +145,7 @@ struct apiwatch_object {
 };
 
 struct apiwatch_callbacks {
-    /* A (re)list begins: what is not reported until `synced` is gone. */
+    /* A (re)list begins: what is not reported until `synced` is gone. A list that fails half-way begins anew. */
     void (*list_begin)(void *context);
     /* One object of the list (as ADDED) or one watch event. */
     void (*object)(void *context, enum apiwatch_event_type type, const struct apiwatch_object *object);
@@ -156,6 +160,7 @@ struct apiwatch_options {
     const char *query;       /* "labelSelector=...", already escaped, or NULL; copied */
     unsigned channel;
     unsigned page_size;      /* of a list; 0: 500 */
+    size_t max_event_bytes;  /* 0: 8 MiB; of one watch event. A larger one means a new list */
     uint64_t relist_min_ms;  /* 0: 1 s; backoff doubles from here, with jitter, to 30 s */
     struct apiwatch_callbacks callbacks;
     void *context;
@@ -167,6 +172,7 @@ struct apiwatch;
  * (jittered) after 410. Runs until apiwatch_stop(). As client-go's Reflector (tools/cache/reflector.go) behaves. */
 int apiwatch_start(struct apiclient *client, const struct apiwatch_options *options, struct apiwatch **watch)
     __attribute__((warn_unused_result));
+/* No callback runs afterwards. Allowed in the watch's own callbacks too; not after apiclient_close(), which stops it itself. */
 void apiwatch_stop(struct apiwatch *watch);
 
 #endif
