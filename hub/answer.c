@@ -71,6 +71,7 @@ static void no_answer(struct result *result, const struct apiresponse *response)
 void result_from_response(struct result *result, const struct apiresponse *response)
 {
     result->happened = false;
+    result->text = (struct text_span){0};
     if (response->error != 0) {
         no_answer(result, response);
         return;
