@@ -140,7 +140,11 @@ end
 local moved = {}
 local is_repeated = known_seq == seq
 local per_hour = arg(13)
-if not is_repeated then
+if is_repeated then -- who of them had been released went with the lost answer: say all
+    for i = 1, arg(21) do
+        moved[i] = i - 1
+    end
+else
     local at, unnamed = 24, arg(16)
     for i = 1, arg(21) do
         local node = ARGV[at + i]

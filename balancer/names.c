@@ -28,6 +28,7 @@ static const struct name why_names[BALANCER_WHY_COUNT] = {
                                                  "front of the replicas binds them to this one"},
     [BALANCER_WHY_FUTILE_FULL] = {"futile_full", "released nodes arrive at replicas that have "
                                                  "enough: see docs/balancing.md about agent-check"},
+    [BALANCER_WHY_NO_VICTIM] = {"no_victim", "every node here was moved before, is kept or busy"},
     [BALANCER_WHY_DRAINING] = {"draining", "every connection is being let go"},
     [BALANCER_WHY_DRAINED] = {"drained", "no connection is left and no lease is bridged"},
     [BALANCER_WHY_HOLD_OFF] = {"off", "balancing is turned off"},

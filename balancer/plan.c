@@ -7,8 +7,8 @@
  *
  * Failure modes: any hold breaks a round off into OBSERVE, so that after the trouble everything is
  * detected anew; a pause of this process moves the deadlines by its length and asks for a fresh
- * beat; a round that came back leads to BACKOFF, twice as long each time, and then to a small probe
- * instead of a full round. DRAIN knows no holds.
+ * beat; a round that came back or found nobody leads to BACKOFF, twice as long each time, and then
+ * to a small probe instead of a full round. DRAIN knows no holds.
  *
  * Threading: pure, on the caller's plan. */
 #include "balancer/plan.h"
@@ -33,7 +33,7 @@ static bool can_follow(enum balancer_phase from, enum balancer_phase to)
     case BALANCER_OBSERVE:
         return from == BALANCER_RELEASE;
     case BALANCER_BACKOFF:
-        return from == BALANCER_OBSERVE;
+        return from == BALANCER_OBSERVE || from == BALANCER_RELEASE;
     case BALANCER_DRAIN:
         return from != BALANCER_DRAIN;
     case BALANCER_PHASE_COUNT:
@@ -128,6 +128,7 @@ static void start_round(struct balancer_plan *plan, uint32_t surplus)
     }
     plan->round_released = plan->round_home = 0;
     plan->is_home_futile = false;
+    plan->offered_since_ms = 0;
     enter(plan, BALANCER_RELEASE, 0);
 }
 
@@ -158,6 +159,14 @@ static uint64_t backoff_ms(const struct balancer_plan *plan)
     return wait < most ? wait : most;
 }
 
+static void back_off(struct balancer_plan *plan, enum balancer_why verdict, uint64_t now_ms)
+{
+    plan->futile_rounds++;
+    plan->verdict = verdict;
+    plan->streak = 0;
+    enter(plan, BALANCER_BACKOFF, now_ms + backoff_ms(plan));
+}
+
 static void judge_round(struct balancer_plan *plan, uint64_t now_ms)
 {
     plan->streak = 0;
@@ -168,9 +177,13 @@ static void judge_round(struct balancer_plan *plan, uint64_t now_ms)
         enter(plan, BALANCER_DETECT, 0);
         return;
     }
-    plan->futile_rounds++;
-    plan->verdict = is_home ? BALANCER_WHY_FUTILE_HOME : BALANCER_WHY_FUTILE_FULL;
-    enter(plan, BALANCER_BACKOFF, now_ms + backoff_ms(plan));
+    back_off(plan, is_home ? BALANCER_WHY_FUTILE_HOME : BALANCER_WHY_FUTILE_FULL, now_ms);
+}
+
+/* Nobody could be found for so long that every node had several renewals. */
+static bool is_out_of_victims(const struct balancer_plan *plan, uint64_t now_ms)
+{
+    return plan->offered_since_ms && now_ms - plan->offered_since_ms >= plan->config.observe_ms;
 }
 
 /* ---- budgets ---- */
@@ -224,6 +237,8 @@ static void step_release(struct balancer_plan *plan, uint32_t surplus, uint64_t 
 {
     earn_credit(plan, (double)plan->config.release_rate, elapsed_ms);
     uint32_t budget = release_budget(plan, surplus);
+    if (budget > 0 && !plan->offered_since_ms)
+        plan->offered_since_ms = now_ms;
     d->why = plan->grant == 0                          ? BALANCER_WHY_NO_GRANT
              : plan->reason == BALANCER_WHY_NEEDY_PEER ? BALANCER_WHY_NEEDY_PEER
                                                        : BALANCER_WHY_SURPLUS;
@@ -276,8 +291,15 @@ static void step_balance(struct balancer_plan *plan, const struct balancer_self 
         step_detect(plan, surplus, hold, now_ms, d);
         break;
     case BALANCER_RELEASE:
+        if (hold == BALANCER_WHY_BALANCED && is_out_of_victims(plan, now_ms) &&
+            plan->round_released == 0) {
+            d->why = BALANCER_WHY_NO_VICTIM;
+            plan->uneven_since_ms = now_ms; /* the next try is a new episode */
+            back_off(plan, BALANCER_WHY_NO_VICTIM, now_ms);
+            break;
+        }
         if (hold != BALANCER_WHY_BALANCED || surplus <= 0 || round_left(plan) == 0 ||
-            plan->is_home_futile) {
+            plan->is_home_futile || is_out_of_victims(plan, now_ms)) {
             end_release(plan);
             d->why = hold != BALANCER_WHY_BALANCED ? hold : BALANCER_WHY_OBSERVING;
             break;
@@ -336,6 +358,7 @@ static void tell_numbers(const struct balancer_plan *plan, const struct balancer
                          uint64_t now_ms, struct balancer_decision *d)
 {
     d->phase = plan->phase;
+    d->episode_ms = plan->is_uneven ? now_ms - plan->uneven_since_ms : 0;
     d->live = self->live;
     d->expected = plan->expected;
     d->tolerance = plan->tolerance;
@@ -377,6 +400,7 @@ void balancer_plan_released(struct balancer_plan *plan, uint32_t count, uint64_t
         return;
     plan->round_released += count;
     plan->last_release_ms = now_ms;
+    plan->offered_since_ms = 0;
     plan->credit -= count;
     plan->grant -= balancer_min_u32(count, plan->grant);
 }

@@ -80,15 +80,15 @@ bool balancer_should_refuse(const struct balancer_config *config,
 }
 
 enum balancer_fitness balancer_victim_judge(const struct balancer_config *config,
-                                            const struct balancer_candidate *c,
-                                            enum balancer_urgency urgency)
+                                            const struct balancer_decision *d,
+                                            const struct balancer_candidate *c)
 {
-    if (urgency == BALANCER_AT_ONCE)
+    if (d->urgency == BALANCER_AT_ONCE)
         return BALANCER_FIT;
-    if (urgency == BALANCER_CALM) {
+    if (d->urgency == BALANCER_CALM) {
         if (c->is_kept)
             return BALANCER_UNFIT_KEPT;
-        if (c->since_moved_ms < config->move_cooldown_ms)
+        if (c->since_moved_ms < config->move_cooldown_ms || c->since_moved_ms <= d->episode_ms)
             return BALANCER_UNFIT_MOVED;
         /* That it was moved from elsewhere is learnt by the beat after it came. */
         if (c->since_connect_ms < 2 * config->period_ms)

@@ -116,6 +116,11 @@ static double agent_score(uint32_t expected, uint32_t live, uint32_t tolerance)
     return (expected > live ? expected - live : 0) + (double)tolerance;
 }
 
+static bool is_beyond(uint32_t live, uint32_t expected, uint32_t tolerance)
+{
+    return (uint64_t)live > (uint64_t)expected + tolerance || (uint64_t)live + tolerance < expected;
+}
+
 /* What the peers have and lack. Returns the fleet's surplus, own part included. */
 static uint64_t survey(struct balancer_plan *plan, const struct balancer_view *view,
                        const struct balancer_shares *shares, size_t own, bool *has_needy)
@@ -132,6 +137,7 @@ static uint64_t survey(struct balancer_plan *plan, const struct balancer_view *v
             plan->best_score = score;
         if (r->live > expected)
             fleet_surplus += r->live - expected;
+        plan->is_uneven |= is_beyond(r->live, expected, tolerance);
         if (i == own) {
             plan->score = score;
             continue;
@@ -157,8 +163,19 @@ static uint32_t fair_part(const struct balancer_plan *plan, uint32_t surplus,
     return whole < surplus ? (uint32_t)whole : surplus;
 }
 
+/* An episode lasts from the first view in which somebody is beyond tolerance until nobody is,
+ * nothing released is in flight and the own round is over. All replicas see about the same one. */
+static void note_episode(struct balancer_plan *plan, bool was_uneven, uint64_t now_ms)
+{
+    bool is_in_round = plan->phase == BALANCER_RELEASE || plan->phase == BALANCER_OBSERVE;
+    plan->is_uneven |= was_uneven && (plan->named > 0 || is_in_round);
+    if (plan->is_uneven && !was_uneven)
+        plan->uneven_since_ms = now_ms;
+}
+
 static void digest(struct balancer_plan *plan, const struct balancer_self *self,
-                   const struct balancer_view *view, struct balancer_shares *shares)
+                   const struct balancer_view *view, struct balancer_shares *shares,
+                   uint64_t now_ms)
 {
     balancer_shares_compute(shares, view, &plan->config);
     size_t own = find_own(view, self);
@@ -169,8 +186,10 @@ static void digest(struct balancer_plan *plan, const struct balancer_self *self,
     plan->others_room = 0;
     plan->is_taker = shares->is_taker[own];
     plan->score = plan->best_score = 0;
-    bool has_needy = false;
+    bool has_needy = false, was_uneven = plan->is_uneven;
+    plan->is_uneven = false;
     uint64_t fleet_surplus = survey(plan, view, shares, own, &has_needy);
+    note_episode(plan, was_uneven, now_ms);
     if (plan->peers == 0)
         plan->view_hold = BALANCER_WHY_HOLD_ALONE;
 
@@ -234,7 +253,7 @@ void balancer_plan_beat(struct balancer_plan *plan, const struct balancer_self *
     plan->reason = BALANCER_WHY_BALANCED;
     plan->is_taker = false;
     if (plan->view_hold == BALANCER_WHY_BALANCED)
-        digest(plan, self, view, shares);
+        digest(plan, self, view, shares, now_ms);
 
     if (balancer_plan_hold(plan, self, now_ms) != BALANCER_WHY_BALANCED) {
         plan->streak = 0;

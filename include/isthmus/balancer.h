@@ -62,7 +62,7 @@ struct balancer_config {
     {                                                                                              \
         .mode = BALANCER_ON, .weight = 100, .period_ms = 5000, .tolerance_abs = 1,                 \
         .tolerance = 0.05, .release_rate = 50, .release_max_fraction = 0.10, .moves_per_hour = 0,  \
-        .observe_ms = 30000, .inflight_timeout_ms = 90000, .move_cooldown_ms = 600000,             \
+        .observe_ms = 30000, .inflight_timeout_ms = 90000, .move_cooldown_ms = 300000,             \
         .release_window_ms = 2500, .max_refusals = 3, .bridge_ms = 90000,                          \
         .drain_timeout_ms = 300000, .futile_fraction = 0.8, .futile_backoff_ms = 60000,            \
         .futile_backoff_max_ms = 3600000, .edge_away_ms = 30000, .edge_redial_ms = 5000            \
@@ -164,6 +164,7 @@ enum balancer_why {
     BALANCER_WHY_IN_FLIGHT,   /* waits for what it released */
     BALANCER_WHY_OBSERVING,   /* waits out the observation period */
     BALANCER_WHY_FUTILE_HOME, /* what was released came back here */
+    BALANCER_WHY_NO_VICTIM,   /* nobody here may be moved: moved before, kept, or busy */
     BALANCER_WHY_FUTILE_FULL, /* what the group released landed at replicas that were full */
     BALANCER_WHY_DRAINING,
     BALANCER_WHY_DRAINED,
@@ -191,8 +192,9 @@ struct balancer_decision {
     enum balancer_why why;
     uint32_t release_now;          /* let go so many now, fewer if there are no fit victims */
     enum balancer_urgency urgency; /* how choosy to be about the victims */
-    uint32_t would_release;        /* what release_now were, was this not a dry run */
-    bool is_drained;               /* draining, and nothing is left to do */
+    uint64_t episode_ms; /* the group is uneven, or found no other victims, for so long; 0: even */
+    uint32_t would_release; /* what release_now were, was this not a dry run */
+    bool is_drained;        /* draining, and nothing is left to do */
 
     uint32_t want; /* ask the store for so many releases with the next beat */
     bool is_full;  /* goes into the next record */
@@ -233,12 +235,15 @@ struct balancer_plan {
     bool is_taker;            /* has a share */
     enum balancer_why reason; /* to start a round, by the last beat; BALANCED: none */
     uint32_t streak;          /* beats in a row with a reason */
-    bool is_home_futile;      /* this round, as far as it went */
-    uint32_t grant;           /* left of the last one */
+    bool is_uneven;           /* somebody is beyond tolerance, by the last good view */
+    uint64_t uneven_since_ms;
+    bool is_home_futile; /* this round, as far as it went */
+    uint32_t grant;      /* left of the last one */
 
     double credit; /* releases the rate allows by now */
     uint32_t round_target, round_released, round_home;
     uint64_t last_release_ms;
+    uint64_t offered_since_ms; /* a budget found no victim since; 0: it did */
     uint64_t until_ms;
     uint32_t futile_rounds;
     uint64_t landed_mark, full_mark; /* where the group's counters stood at the last verdict */
@@ -308,10 +313,12 @@ enum balancer_fitness {
     BALANCER_UNFIT_KEPT
 };
 
-/* Whether the candidate may be released now. Pure. */
+/* Whether the candidate may be released now. In a drain nodes are released whatever happened to
+ * them before; otherwise none is that was moved within --move-cooldown or since the group became
+ * uneven, however long that lasts. Pure. */
 enum balancer_fitness balancer_victim_judge(const struct balancer_config *config,
-                                            const struct balancer_candidate *candidate,
-                                            enum balancer_urgency urgency);
+                                            const struct balancer_decision *decision,
+                                            const struct balancer_candidate *candidate);
 /* For qsort and the like: negative when `a` is the better victim. Pure. */
 int balancer_victim_compare(const struct balancer_candidate *a, const struct balancer_candidate *b);
 const char *balancer_fitness_name(enum balancer_fitness fitness);

@@ -338,6 +338,13 @@ static void book(struct group *g, const struct group_beat *beat, uint64_t now_ms
     add_lost(g, GROUP_NOBODY, beat->lost, bucket);
 }
 
+static void mark_all(const struct group_beat *beat, struct group_answer *answer)
+{
+    answer->moved_count = beat->arrived_count;
+    if (answer->moved && beat->arrived_count > 0)
+        memset(answer->moved, 1, beat->arrived_count);
+}
+
 /* In doubles and in the script's order of operations, so that both round alike. */
 static uint32_t grant_releases(struct group *g, const struct group_beat *beat, struct sums sums,
                                bool is_repeated, uint64_t now_us)
@@ -403,7 +410,9 @@ void group_beat(struct group *g, const struct group_beat *beat, uint64_t now_us,
     struct sums sums = read_others(g, beat, now_ms);
     if (!is_known)
         remove_batch_of(g, beat->member);
-    if (!is_repeated)
+    if (is_repeated)
+        mark_all(beat, answer);
+    else
         book(g, beat, now_ms, answer);
     uint32_t grant = grant_releases(g, beat, sums, is_repeated, now_us);
     write_record(g, beat, since_ms, grant, now_ms);
