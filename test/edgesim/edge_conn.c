@@ -303,7 +303,9 @@ bool edge_conn_send_frame(struct edge_conn *c, const struct edge_frame *frame, u
                                     .data = (const uint8_t *)frame->payload,
                                     .data_length = frame->size};
     edge_text_clear(&net->wire);
-    if (wslay_frame_send(net->encoder, &iocb) != (ssize_t)frame->size)
+    if (!net->encoder || wslay_frame_send(net->encoder, &iocb) != (ssize_t)frame->size)
+        return false;
+    if (frame->claimed_size && edge_net_new_encoder(net) != 0)
         return false;
     return edge_conn_send_raw(c, net->wire.at, net->wire.size, now_us);
 }

@@ -40,6 +40,10 @@ void edge_conn_poll(struct edge_conn *c);
 bool edge_conn_flush(struct edge_conn *c);
 bool edge_conn_send_control(struct edge_conn *c, uint8_t opcode, const char *payload, size_t size);
 
+/* A frame that claims more than it has leaves the encoder in the middle of it: the next frame needs
+ * a new one. 0 or -ENOMEM. */
+int edge_net_new_encoder(struct edge_net *net);
+
 /* Bytes of the websocket stream. Afterwards the connection may be closed. */
 void edge_conn_feed(struct edge_conn *c, const char *bytes, size_t size);
 void edge_conn_decoder_free(struct edge_conn *c);

@@ -1,5 +1,5 @@
 /* What connections share, and where they go. See edge_conn.h. */
-#include "test/edgesim/edge_conn.h"
+#include "test/edgesim/edge_conn_parts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -61,17 +61,25 @@ static SSL_CTX *new_context(const char *ca_file, int max_tls, struct errbuf *e)
     return NULL;
 }
 
-int edge_net_init(struct edge_net *net, uv_loop_t *loop, const char *ca_file, int max_tls,
-                  struct errbuf *e)
+int edge_net_new_encoder(struct edge_net *net)
 {
     const struct wslay_frame_callbacks callbacks = {.send_callback = take_frame,
                                                     .genmask_callback = make_mask};
+    if (net->encoder)
+        wslay_frame_context_free(net->encoder);
+    net->encoder = NULL;
+    return wslay_frame_context_init(&net->encoder, &callbacks, net) == 0 ? 0 : -ENOMEM;
+}
+
+int edge_net_init(struct edge_net *net, uv_loop_t *loop, const char *ca_file, int max_tls,
+                  struct errbuf *e)
+{
     *net = (struct edge_net){.loop = loop};
     edge_text_init(&net->wire);
     RAND_bytes((unsigned char *)&net->mask_state, sizeof(net->mask_state));
     net->read_buffer = malloc(READ_BUFFER_BYTES);
     net->tls = net->read_buffer ? new_context(ca_file, max_tls, e) : NULL;
-    if (net->tls && wslay_frame_context_init(&net->encoder, &callbacks, net) == 0)
+    if (net->tls && edge_net_new_encoder(net) == 0)
         return 0;
     edge_net_fini(net);
     return -EINVAL;

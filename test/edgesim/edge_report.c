@@ -53,6 +53,7 @@ static void sum_kinds(const struct edge_stats *s, struct edge_kind_stats *sum)
     for (int i = 0; i < EDGE_KINDS; i++) {
         const struct edge_kind_stats *k = &s->kinds[i];
         sum->sent += k->sent;
+        sum->unwritten += k->unwritten;
         sum->ids += k->ids;
         sum->once += k->once;
         sum->twice += k->twice;
@@ -69,6 +70,7 @@ static json_t *kind_json(const struct edge_kind_stats *k, bool expects_answer)
 {
     json_t *o = json_object();
     json_object_set_new(o, "sent", number(k->sent));
+    json_object_set_new(o, "unwritten", number(k->unwritten));
     if (!expects_answer)
         return o;
     json_object_set_new(o, "ids", number(k->ids));

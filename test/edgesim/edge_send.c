@@ -96,8 +96,10 @@ static void write_message(struct edge *e, enum edge_kind kind, uint64_t sequence
     s->messages_out++;
     s->bytes_out += size;
     mark_written(e, sequence, now_us);
-    if (!written)
+    if (!written) {
+        s->kinds[kind].unwritten++;
         notice(e, now_us);
+    }
 }
 
 /* --- the queue --- */

@@ -81,8 +81,9 @@ enum edge_end {
 const char *edge_end_name(enum edge_end end);
 
 struct edge_kind_stats {
-    uint64_t sent; /* messages written, repetitions included */
-    uint64_t ids;  /* different ids written that expect an answer */
+    uint64_t sent;      /* messages written, repetitions included */
+    uint64_t unwritten; /* of them, those whose write failed: they never left */
+    uint64_t ids;       /* different ids written that expect an answer */
     uint64_t once, twice, never, lost;
     uint64_t late;     /* answered, but after the edge gave up: counted in never (or lost) too */
     uint64_t errors;   /* answers that said no; part of once */
