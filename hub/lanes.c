@@ -223,7 +223,8 @@ static void withdraw(struct lanes *l, struct lane_work *w)
 static struct lane_work *predecessor(const struct lane_object *o, const struct lane_work *w)
 {
     struct lane_work *last = o->blocked ? o->blocked->prev : o->current;
-    bool may = w->is_coalesced && last->kind == w->kind && last->state != WORK_RUNNING;
+    bool may = w->is_coalesced && last->kind == w->kind && last->lane == w->lane &&
+               last->state != WORK_RUNNING;
     return may ? last : NULL;
 }
 
