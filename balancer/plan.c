@@ -33,7 +33,7 @@ static bool can_follow(enum balancer_phase from, enum balancer_phase to)
     case BALANCER_OBSERVE:
         return from == BALANCER_RELEASE;
     case BALANCER_BACKOFF:
-        return from == BALANCER_OBSERVE || from == BALANCER_RELEASE;
+        return from != BALANCER_BACKOFF && from != BALANCER_DRAIN;
     case BALANCER_DRAIN:
         return from != BALANCER_DRAIN;
     case BALANCER_PHASE_COUNT:
@@ -119,6 +119,11 @@ static int64_t surplus_now(const struct balancer_plan *plan, const struct balanc
     return (int64_t)self->live - plan->expected;
 }
 
+static uint32_t round_left(const struct balancer_plan *plan)
+{
+    return plan->round_target - balancer_min_u32(plan->round_released, plan->round_target);
+}
+
 static void start_round(struct balancer_plan *plan, uint32_t surplus)
 {
     plan->round_target = surplus;
@@ -130,15 +135,6 @@ static void start_round(struct balancer_plan *plan, uint32_t surplus)
     plan->is_home_futile = false;
     plan->offered_since_ms = 0;
     enter(plan, BALANCER_RELEASE, 0);
-}
-
-static void end_release(struct balancer_plan *plan)
-{
-    if (plan->round_released == 0)
-        enter(plan, BALANCER_DETECT, 0);
-    else
-        enter(plan, BALANCER_OBSERVE, plan->last_release_ms + plan->config.observe_ms);
-    plan->streak = 0;
 }
 
 /* All that was released here has been seen somewhere, by a beat that knew of all of it; or can no
@@ -171,8 +167,7 @@ static void judge_round(struct balancer_plan *plan, uint64_t now_ms)
 {
     plan->streak = 0;
     bool is_home = plan->round_home >= plan->config.futile_fraction * plan->round_released;
-    bool is_full = balancer_plan_is_landing_full(plan);
-    if (!is_home && !is_full) {
+    if (!is_home && !plan->is_full_futile) {
         plan->futile_rounds = 0;
         enter(plan, BALANCER_DETECT, 0);
         return;
@@ -186,6 +181,31 @@ static bool is_out_of_victims(const struct balancer_plan *plan, uint64_t now_ms)
     return plan->offered_since_ms && now_ms - plan->offered_since_ms >= plan->config.observe_ms;
 }
 
+static bool is_release_over(const struct balancer_plan *plan, int64_t surplus,
+                            enum balancer_why hold, uint64_t now_ms)
+{
+    return hold != BALANCER_WHY_BALANCED || surplus <= 0 || round_left(plan) == 0 ||
+           plan->is_home_futile || plan->is_full_futile || is_out_of_victims(plan, now_ms);
+}
+
+static void end_release(struct balancer_plan *plan, enum balancer_why hold, uint64_t now_ms,
+                        struct balancer_decision *d)
+{
+    plan->streak = 0;
+    d->why = hold != BALANCER_WHY_BALANCED ? hold : BALANCER_WHY_OBSERVING;
+    if (plan->round_released > 0) {
+        enter(plan, BALANCER_OBSERVE, plan->last_release_ms + plan->config.observe_ms);
+        return;
+    }
+    if (hold != BALANCER_WHY_BALANCED || !is_out_of_victims(plan, now_ms)) {
+        enter(plan, BALANCER_DETECT, 0);
+        return;
+    }
+    d->why = BALANCER_WHY_NO_VICTIM;
+    plan->uneven_since_ms = now_ms; /* the next try is a new episode */
+    back_off(plan, BALANCER_WHY_NO_VICTIM, now_ms);
+}
+
 /* ---- budgets ---- */
 
 static void earn_credit(struct balancer_plan *plan, double rate, uint64_t elapsed_ms)
@@ -194,11 +214,6 @@ static void earn_credit(struct balancer_plan *plan, double rate, uint64_t elapse
     plan->credit += rate * (double)elapsed_ms / 1000;
     if (plan->credit > most)
         plan->credit = most;
-}
-
-static uint32_t round_left(const struct balancer_plan *plan)
-{
-    return plan->round_target - balancer_min_u32(plan->round_released, plan->round_target);
 }
 
 static uint32_t release_budget(const struct balancer_plan *plan, uint32_t surplus)
@@ -258,6 +273,11 @@ static void step_detect(struct balancer_plan *plan, int64_t surplus, enum balanc
     d->why = hold != BALANCER_WHY_BALANCED ? hold : idle_why(plan, surplus);
     if (hold != BALANCER_WHY_BALANCED || plan->streak < BALANCER_STREAK || surplus <= 0)
         return;
+    if (plan->is_full_futile) { /* what others released tells enough */
+        d->why = BALANCER_WHY_FUTILE_FULL;
+        back_off(plan, BALANCER_WHY_FUTILE_FULL, now_ms);
+        return;
+    }
     start_round(plan, (uint32_t)surplus);
     step_release(plan, (uint32_t)surplus, 0, now_ms, d);
 }
@@ -291,28 +311,20 @@ static void step_balance(struct balancer_plan *plan, const struct balancer_self 
         step_detect(plan, surplus, hold, now_ms, d);
         break;
     case BALANCER_RELEASE:
-        if (hold == BALANCER_WHY_BALANCED && is_out_of_victims(plan, now_ms) &&
-            plan->round_released == 0) {
-            d->why = BALANCER_WHY_NO_VICTIM;
-            plan->uneven_since_ms = now_ms; /* the next try is a new episode */
-            back_off(plan, BALANCER_WHY_NO_VICTIM, now_ms);
-            break;
-        }
-        if (hold != BALANCER_WHY_BALANCED || surplus <= 0 || round_left(plan) == 0 ||
-            plan->is_home_futile || is_out_of_victims(plan, now_ms)) {
-            end_release(plan);
-            d->why = hold != BALANCER_WHY_BALANCED ? hold : BALANCER_WHY_OBSERVING;
-            break;
-        }
-        step_release(plan, (uint32_t)surplus, elapsed_ms, now_ms, d);
+        if (is_release_over(plan, surplus, hold, now_ms))
+            end_release(plan, hold, now_ms, d);
+        else
+            step_release(plan, (uint32_t)surplus, elapsed_ms, now_ms, d);
         break;
     case BALANCER_OBSERVE:
         step_observe(plan, hold, now_ms, d);
         break;
     case BALANCER_BACKOFF:
         d->why = plan->verdict;
-        if (now_ms >= plan->until_ms)
+        if (now_ms >= plan->until_ms) {
+            balancer_plan_start_sample(plan);
             enter(plan, BALANCER_DETECT, 0);
+        }
         break;
     case BALANCER_PHASE_COUNT:
         assert(!"a phase");

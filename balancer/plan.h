@@ -28,9 +28,8 @@ enum balancer_why balancer_plan_hold(const struct balancer_plan *plan,
 enum balancer_why balancer_plan_view_hold(const struct balancer_plan *plan,
                                           const struct balancer_self *self, uint64_t now_ms);
 
-/* Whether hardly any node that the group released since the last verdict landed where it was
- * needed. Answers once for each sample and starts the next. */
-bool balancer_plan_is_landing_full(struct balancer_plan *plan);
+/* Forgets what is known of where the group's releases land, and watches anew. */
+void balancer_plan_start_sample(struct balancer_plan *plan);
 
 /* Arrivals and the agent's weight: fills the decision's steering members. */
 void balancer_plan_steer(const struct balancer_plan *plan, const struct balancer_self *self,

@@ -16,9 +16,9 @@
 /* In the bounds of server minus own clock: below it a step hurts nobody. */
 #define CLOCK_SLACK_MS 500
 
-/* Enough of a sample to say that what is released lands nowhere useful: of at least so many, not
- * one in twenty. */
-#define LANDED_SAMPLE 10
+/* When of at least so many nodes that the group released not one in LANDED_USEFUL landed where it
+ * was needed, nobody goes on. */
+#define LANDED_SAMPLE 20
 #define LANDED_USEFUL 20
 
 /* Released nodes that must have come back before a round is broken off for it. */
@@ -61,8 +61,9 @@ static void note_epoch(struct balancer_plan *plan, const struct balancer_view *v
     if (age < timeout)
         hold_for_flight(plan, BALANCER_WHY_HOLD_EPOCH, now_ms + timeout - age);
     if (!plan->has_view || view->epoch != plan->epoch) {
-        plan->landed_mark = view->landed;
-        plan->full_mark = view->landed_full;
+        plan->landed = view->landed;
+        plan->landed_full = view->landed_full;
+        balancer_plan_start_sample(plan);
     }
     plan->epoch = view->epoch;
 }
@@ -206,12 +207,25 @@ static void digest(struct balancer_plan *plan, const struct balancer_self *self,
         plan->reason = BALANCER_WHY_NEEDY_PEER;
 }
 
+void balancer_plan_start_sample(struct balancer_plan *plan)
+{
+    plan->is_full_futile = false;
+    plan->landed_mark = plan->landed;
+    plan->full_mark = plan->landed_full;
+}
+
 /* Where released nodes landed: ours (known by name) and everybody's (counted by the store). */
 static void note_landings(struct balancer_plan *plan, const struct balancer_view *view)
 {
     plan->landed = view->landed;
     plan->landed_full = view->landed_full;
-    if (plan->landed < plan->landed_mark || plan->landed_full < plan->full_mark) {
+    uint64_t landed = plan->landed - plan->landed_mark;
+    uint64_t useful = landed - (plan->landed_full - plan->full_mark);
+    bool is_reset = view->landed < plan->landed_mark || view->landed_full < plan->full_mark;
+    if (is_reset)
+        balancer_plan_start_sample(plan);
+    else if (landed >= LANDED_SAMPLE) {
+        plan->is_full_futile = useful * LANDED_USEFUL < landed;
         plan->landed_mark = plan->landed;
         plan->full_mark = plan->landed_full;
     }
@@ -219,17 +233,6 @@ static void note_landings(struct balancer_plan *plan, const struct balancer_view
     uint32_t back = plan->round_released - away;
     plan->is_home_futile =
         plan->round_home >= HOME_SAMPLE && plan->round_home >= plan->config.futile_fraction * back;
-}
-
-bool balancer_plan_is_landing_full(struct balancer_plan *plan)
-{
-    uint64_t landed = plan->landed - plan->landed_mark;
-    uint64_t full = plan->landed_full - plan->full_mark;
-    if (landed < LANDED_SAMPLE)
-        return false;
-    plan->landed_mark = plan->landed;
-    plan->full_mark = plan->landed_full;
-    return full <= landed && (landed - full) * LANDED_USEFUL < landed;
 }
 
 void balancer_plan_beat(struct balancer_plan *plan, const struct balancer_self *self,

@@ -238,6 +238,7 @@ struct balancer_plan {
     bool is_uneven;           /* somebody is beyond tolerance, by the last good view */
     uint64_t uneven_since_ms;
     bool is_home_futile; /* this round, as far as it went */
+    bool is_full_futile; /* the group's releases, by the last sample */
     uint32_t grant;      /* left of the last one */
 
     double credit; /* releases the rate allows by now */
@@ -246,7 +247,7 @@ struct balancer_plan {
     uint64_t offered_since_ms; /* a budget found no victim since; 0: it did */
     uint64_t until_ms;
     uint32_t futile_rounds;
-    uint64_t landed_mark, full_mark; /* where the group's counters stood at the last verdict */
+    uint64_t landed_mark, full_mark; /* where the group's counters stood when this sample began */
     uint64_t landed, landed_full;
     uint64_t drain_since_ms;
 };

@@ -111,7 +111,7 @@ static void run_seed(const struct scenario *scenario, uint64_t seed, const struc
     world_run(w);
     t->minimum += w->minimum;
     t->allowed += price(scenario, w) * (double)w->minimum;
-    bool has_failed = w->failure[0];
+    bool has_failed = w->failure[0], is_needless = scenario->slack > 0 && w->is_even_at_last;
     if (has_failed)
         report_failure(scenario, seed, w->failure, options->broken);
     world_fini(w);
@@ -120,6 +120,9 @@ static void run_seed(const struct scenario *scenario, uint64_t seed, const struc
     w->is_verbose = options->is_verbose;
     world_run(w);
     add_outcome(t, w);
+    if (is_needless && w->moves > 0)
+        world_fail(w, "%llu moves, though it becomes even without any",
+                   (unsigned long long)w->moves);
     if (w->failure[0])
         report_failure(scenario, seed, w->failure, options->broken);
     t->failed += has_failed || w->failure[0];

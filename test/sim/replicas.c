@@ -392,5 +392,6 @@ void replica_answer(struct world *w, uint16_t r)
     if (w->broken == SIM_BREAK_FUTILITY) {
         p->plan.landed_mark = p->plan.landed;
         p->plan.full_mark = p->plan.landed_full;
+        p->plan.is_full_futile = false;
     }
 }

@@ -329,12 +329,12 @@ static void lay_both(struct world *w, struct setup *s)
 {
     s->replicas = 1000;
     s->edges = 1000000;
-    spread_evenly(s);
     for (uint32_t i = 0; i < 5; i++) {
         uint32_t r = i * 200 + world_random(w, 200);
-        add_fault(s, 15000 + i, FAULT_CRASH, r, 0);
-        add_fault(s, 20000 + between(w, 1, 40) * SIM_SECOND, FAULT_START_NEW, r, 0);
+        s->is_absent[r] = true;
+        add_fault(s, 10000 + world_random(w, 5000), FAULT_START_NEW, r, 0);
     }
+    spread_evenly(s);
 }
 
 const struct scenario sim_scenarios[] = {

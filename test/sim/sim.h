@@ -208,6 +208,7 @@ struct world {
     uint64_t moves, drained, taken, away_ms, refusals, worst_away_ms;
     uint64_t minimum; /* a dry run's surplus at its end */
     uint32_t takers, receivers;
+    bool is_even_at_last;
     uint32_t futile_rounds;
 };
 

@@ -607,5 +607,6 @@ void world_run(struct world *w)
         w->outcome = OUTCOME_STUCK;
         world_fail(w, "neither even nor futile after four hours");
     }
+    w->is_even_at_last = is_even(w);
     w->minimum = world_surplus(w, &w->takers, &w->receivers);
 }
