@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,7 +228,9 @@ static int material_make_tls(struct material *m, struct errbuf *e)
 static void source_fini(struct source *s)
 {
     free(s->path);
-    apisettings_free_secret(s->text);
+    if (s->text)
+        OPENSSL_cleanse(s->text, s->size);
+    free(s->text);
     free(s->dir);
     free(s->host);
     free(s->port);

@@ -196,13 +196,6 @@ static int write_out(struct apiconn *conn)
     return 1;
 }
 
-static bool is_used_up(const struct apiconn *conn)
-{
-    if (conn->state == APICONN_DRAINING && conn->streams == 0)
-        return true;
-    return !nghttp2_session_want_read(conn->session) && !nghttp2_session_want_write(conn->session);
-}
-
 void apiconn_flush(struct apiconn *conn)
 {
     if (!speaks_h2(conn) || conn->is_blocked)
@@ -222,8 +215,11 @@ void apiconn_flush(struct apiconn *conn)
         }
     }
     set_events(conn, UV_READABLE);
-    if (is_used_up(conn))
-        apiconn_close(conn, conn->state == APICONN_DRAINING ? 0 : -ECONNRESET, "used_up");
+    if (conn->state == APICONN_DRAINING && conn->streams == 0)
+        apiconn_close(conn, 0, "drained");
+    else if (!nghttp2_session_want_read(conn->session) &&
+             !nghttp2_session_want_write(conn->session))
+        close_broken(conn, -EPROTO); /* nghttp2 has ended it, and told on_error() why */
 }
 
 /* Hands over what has been read. False: the connection is closed now. */
@@ -381,7 +377,7 @@ static void shake_hands(struct apiconn *conn)
 static void on_connected(struct apiconn *conn)
 {
     conn->ssl = apiconfig_ssl(conn->client->config, &conn->tls_generation);
-    if (!conn->ssl || SSL_set_fd(conn->ssl, conn->fd) != 1) {
+    if (!conn->ssl || apitls_set_socket(conn->ssl, conn->fd) != 0) {
         apiconn_close(conn, -ENOMEM, "tls_start");
         return;
     }

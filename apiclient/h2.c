@@ -67,6 +67,16 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     return go_on(user_data);
 }
 
+/* What nghttp2 does not like about the peer, in its words. */
+static int on_error(nghttp2_session *session, int code, const char *text, size_t size,
+                    void *user_data)
+{
+    (void)session, (void)code;
+    struct apiconn *conn = user_data;
+    errbuf_set(&conn->why, "HTTP/2: %.*s", (int)size, text);
+    return 0;
+}
+
 static void on_settings(struct apiconn *conn)
 {
     uint32_t theirs =
@@ -293,6 +303,7 @@ int apih2_client_init(struct apiclient *client)
     nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame_recv);
     nghttp2_session_callbacks_set_on_frame_send_callback(c, on_frame_send);
     nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
+    nghttp2_session_callbacks_set_error_callback2(c, on_error);
     /* Until the server says otherwise; it is asked to before the first request goes. */
     nghttp2_option_set_peer_max_concurrent_streams(client->option, 100);
     return 0;

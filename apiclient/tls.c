@@ -7,7 +7,10 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static bool is_ip(const char *name)
 {
@@ -159,6 +162,79 @@ SSL *apitls_connection_create(SSL_CTX *context, const char *verify_name)
     SSL_set_connect_state(ssl);
     return ssl;
 }
+
+/* ---- the socket ---- */
+
+static BIO_METHOD *socket_method;
+static pthread_once_t socket_method_once = PTHREAD_ONCE_INIT;
+
+static int socket_of(BIO *bio)
+{
+    return (int)(intptr_t)BIO_get_data(bio);
+}
+
+static bool is_transient(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+static int socket_write(BIO *bio, const char *data, int size)
+{
+    BIO_clear_retry_flags(bio);
+    ssize_t rc = send(socket_of(bio), data, (size_t)size, MSG_NOSIGNAL);
+    if (rc < 0 && is_transient())
+        BIO_set_retry_write(bio);
+    return (int)rc;
+}
+
+static int socket_read(BIO *bio, char *data, int size)
+{
+    BIO_clear_retry_flags(bio);
+    ssize_t rc = recv(socket_of(bio), data, (size_t)size, 0);
+    if (rc < 0 && is_transient())
+        BIO_set_retry_read(bio);
+    else if (rc == 0)
+        BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+    return (int)rc;
+}
+
+static long socket_ctrl(BIO *bio, int command, long number, void *pointer)
+{
+    (void)number, (void)pointer;
+    switch (command) {
+    case BIO_CTRL_FLUSH:
+        return 1; /* nothing is kept back */
+    case BIO_CTRL_EOF:
+        return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
+    default:
+        return 0;
+    }
+}
+
+static void make_socket_method(void)
+{
+    BIO_METHOD *method =
+        BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK | BIO_TYPE_DESCRIPTOR, "socket");
+    if (method && BIO_meth_set_write(method, socket_write) == 1 &&
+        BIO_meth_set_read(method, socket_read) == 1 && BIO_meth_set_ctrl(method, socket_ctrl) == 1)
+        socket_method = method; /* for the life of the process */
+    else
+        BIO_meth_free(method);
+}
+
+int apitls_set_socket(SSL *ssl, int fd)
+{
+    pthread_once(&socket_method_once, make_socket_method);
+    BIO *bio = socket_method ? BIO_new(socket_method) : NULL;
+    if (!bio)
+        return -ENOMEM;
+    BIO_set_data(bio, (void *)(intptr_t)fd);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    return 0;
+}
+
+/* ---- errors ---- */
 
 static int library_error(const SSL *ssl, struct errbuf *text)
 {

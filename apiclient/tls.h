@@ -23,6 +23,10 @@ int apitls_context_create(const struct apitls_settings *settings, SSL_CTX **cont
  * memory. Any thread. */
 SSL *apitls_connection_create(SSL_CTX *context, const char *verify_name);
 
+/* Lets `ssl` read and write the socket `fd`, which stays the caller's. Unlike SSL_set_fd() it never
+ * raises SIGPIPE: a library must not rely on how the process treats signals. 0 or -ENOMEM. */
+int apitls_set_socket(SSL *ssl, int fd) __attribute__((warn_unused_result));
+
 /* What a failed SSL_connect, SSL_read or SSL_write means: -EACCES (verification), -EPROTO,
  * -ECONNRESET, or the errno of the socket. Empties the thread's error queue; `text` gets words for
  * the log. */

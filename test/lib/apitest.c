@@ -1,6 +1,7 @@
 /* See apitest.h. */
 #include "test/lib/apitest.h"
 
+#include <openssl/crypto.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,19 +12,38 @@
 
 #define PATIENCE_MS 10000
 
-char *apitest_kubeconfig(const struct apitest *t, const char *user)
+char *apitest_kubeconfig(const struct apitest *t, const char *host, const char *cluster,
+                         const char *user)
 {
     char *ca = testcert_base64(t->ca.cert_pem), *text;
     int size = asprintf(&text,
                         "apiVersion: v1\nkind: Config\ncurrent-context: it\n"
                         "contexts: [{name: it, context: {cluster: here, user: me}}]\n"
-                        "clusters: [{name: here, cluster: {server: 'https://127.0.0.1:%d', "
+                        "clusters: [{name: here, cluster: {%s server: 'https://%s:%d', "
                         "certificate-authority-data: %s}}]\n"
                         "users: [{name: me, user: {%s}}]\n",
-                        t->server.port, ca, user);
+                        cluster, host, t->server.port, ca, user);
     assert_true(size > 0);
-    free(ca);
+    OPENSSL_free(ca);
     return text;
+}
+
+char *apitest_identity(const struct testcert *cert)
+{
+    char *pem = testcert_base64(cert->cert_pem), *key = testcert_base64(cert->key_pem), *text;
+    assert_true(asprintf(&text, "client-certificate-data: %s, client-key-data: %s", pem, key) > 0);
+    OPENSSL_free(pem);
+    OPENSSL_free(key);
+    return text;
+}
+
+void apitest_config(struct apitest *t, char *text)
+{
+    struct errbuf e = {0};
+    apiconfig_put(t->config);
+    if (apiconfig_parse_kubeconfig(text, strlen(text), NULL, &t->config, &e) != 0)
+        fail_msg("%s", e.text);
+    free(text);
 }
 
 void apitest_init(struct apitest *t, const struct h2server_options *server)
@@ -35,22 +55,22 @@ void apitest_init(struct apitest *t, const struct h2server_options *server)
     testcert_make(&t->client_cert, "hub", &t->ca);
 
     struct h2server_options options = *server;
-    options.cert = &t->server_cert;
+    if (!options.cert)
+        options.cert = &t->server_cert;
+    if (options.client_ca_pem)
+        options.client_ca_pem = t->ca.cert_pem;
     if (!options.context)
         options.context = t;
     h2server_start(&t->server, &t->loop, &options);
 
-    char *text = apitest_kubeconfig(t, "token: secret-token");
-    struct errbuf e = {0};
-    if (apiconfig_parse_kubeconfig(text, strlen(text), NULL, &t->config, &e) != 0)
-        fail_msg("%s", e.text);
-    free(text);
+    char *text = apitest_kubeconfig(t, "127.0.0.1", "", "token: secret-token");
+    apitest_config(t, text);
     t->options = (struct apiclient_options){
         .channels = {{.connections = 2, .max_streams = 16, .max_waiting = 64}},
         .channel_count = 1,
-        .connect_timeout_ms = 1000,
-        .ping_idle_ms = 100,
-        .ping_timeout_ms = 100,
+        .connect_timeout_ms = 5000,
+        .ping_idle_ms = 2000,
+        .ping_timeout_ms = 5000,
         .retry_min_ms = 5,
         .retry_budget_percent = 100,
         .user_agent = "isthmus/test",
@@ -89,7 +109,7 @@ void apitest_fini(struct apitest *t)
 void apitest_keep(void *context, const struct apiresponse *r)
 {
     struct apitest_answer *a = context;
-    free(a->body);
+    OPENSSL_free(a->body);
     *a = (struct apitest_answer){.calls = a->calls + 1,
                                  .error = r->error,
                                  .status = r->status,
@@ -98,14 +118,14 @@ void apitest_keep(void *context, const struct apiresponse *r)
                                  .may_have_happened = r->may_have_happened,
                                  .retry_after_ms = r->retry_after_ms,
                                  .size = r->size};
-    a->body = malloc(r->size + 1);
+    a->body = OPENSSL_malloc(r->size + 1);
     memcpy(a->body, r->body, r->size + 1); /* the NUL too */
     assert_int_equal(a->body[r->size], 0);
 }
 
 void apitest_answer_fini(struct apitest_answer *a)
 {
-    free(a->body);
+    OPENSSL_free(a->body);
     *a = (struct apitest_answer){0};
 }
 

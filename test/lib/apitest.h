@@ -16,6 +16,8 @@ struct apitest {
     bool is_closed;
     /* What a test's on_request keeps in mind. */
     unsigned count;
+    struct h2conn *last_conn; /* that was sent a GOAWAY */
+    int32_t last_id;
     struct h2stream *held;
     struct h2stream *held_list[256];
     unsigned held_count;
@@ -32,15 +34,23 @@ struct apitest_answer {
     size_t size;
 };
 
-/* Times are short: PING after 100 ms, dead after 100 ms more, connect within 1 s, retries from 5 ms
- * on. */
+/* `server`'s certificate and context are filled in unless set; any client_ca_pem stands for the
+ * test's own CA. Times are short: PING after 100 ms, dead after 100 ms more, connect within 1 s,
+ * retries from 5 ms on. */
 void apitest_init(struct apitest *t, const struct h2server_options *server);
 /* The client of t->options; apitest_init() makes none. */
 void apitest_client(struct apitest *t);
 void apitest_fini(struct apitest *t);
 
-/* A kubeconfig for the server; `user` is the YAML of the user ("token: x"); the caller frees. */
-char *apitest_kubeconfig(const struct apitest *t, const char *user);
+/* A kubeconfig for the server; `cluster` is YAML to add to the cluster ("tls-server-name: x,"),
+ * `user` the YAML of the user
+ * ("token: x"); the caller frees. */
+char *apitest_kubeconfig(const struct apitest *t, const char *host, const char *cluster,
+                         const char *user);
+/* "client-certificate-data: ..., client-key-data: ..." of a certificate; the caller frees. */
+char *apitest_identity(const struct testcert *cert);
+/* Makes it the configuration of the next client; takes `text`. */
+void apitest_config(struct apitest *t, char *text);
 
 /* A GET with 5 s of time; what is not set stays zero. */
 struct apirequest apitest_get(struct apitest *t, const char *path, struct apitest_answer *answer);

@@ -1,8 +1,11 @@
-/* See h2server.h. OpenSSL works on memory, libuv carries the bytes. */
+/* See h2server.h. OpenSSL works on memory, libuv carries the bytes. Memory comes from OpenSSL, so
+ * that a test that makes our allocations fail (test/lib/heap.h) hits the client and not its server.
+ */
 #include "test/lib/h2server.h"
 
 #include <assert.h>
 #include <nghttp2/nghttp2.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -35,13 +38,13 @@ static void on_conn_closed(uv_handle_t *handle)
     struct h2conn *conn = handle->data;
     struct h2stream *stream, *next;
     DL_FOREACH_SAFE (conn->streams, stream, next) {
-        free(stream->body);
-        free(stream->out);
-        free(stream);
+        OPENSSL_free(stream->body);
+        OPENSSL_free(stream->out);
+        OPENSSL_free(stream);
     }
     nghttp2_session_del(conn->session);
     SSL_free(conn->ssl);
-    free(conn);
+    OPENSSL_free(conn);
 }
 
 static void conn_close(struct h2conn *conn)
@@ -56,7 +59,7 @@ static void conn_close(struct h2conn *conn)
 static void on_written(uv_write_t *request, int status)
 {
     (void)status;
-    free(request);
+    OPENSSL_free(request);
 }
 
 static void write_bytes(struct h2conn *conn)
@@ -64,13 +67,13 @@ static void write_bytes(struct h2conn *conn)
     size_t size = BIO_ctrl_pending(conn->out);
     if (size == 0 || conn->is_closing || conn->is_muted)
         return;
-    struct write *w = malloc(sizeof(*w) + size);
+    struct write *w = OPENSSL_malloc(sizeof(*w) + size);
     assert(w);
     int got = BIO_read(conn->out, w->data, (int)size);
     assert(got == (int)size);
     uv_buf_t buffer = uv_buf_init(w->data, (unsigned)size);
     if (uv_write(&w->request, (uv_stream_t *)&conn->tcp, &buffer, 1, on_written) != 0)
-        free(w);
+        OPENSSL_free(w);
 }
 
 static void flush(struct h2conn *conn)
@@ -100,7 +103,7 @@ static struct h2stream *stream_of(nghttp2_session *session, int32_t id)
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
 {
     struct h2conn *conn = user_data;
-    struct h2stream *stream = calloc(1, sizeof(*stream));
+    struct h2stream *stream = OPENSSL_zalloc(sizeof(*stream));
     assert(stream);
     stream->server = conn->server;
     stream->conn = conn;
@@ -142,8 +145,11 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
 {
     (void)flags, (void)user_data;
     struct h2stream *stream = stream_of(session, id);
-    stream->body = realloc(stream->body, stream->size + size + 1);
-    assert(stream->body);
+    if (stream->size + size >= stream->room) {
+        stream->room = 2 * (stream->size + size + 1);
+        stream->body = OPENSSL_realloc(stream->body, stream->room);
+        assert(stream->body);
+    }
     memcpy(stream->body + stream->size, data, size);
     stream->size += size;
     stream->body[stream->size] = '\0';
@@ -176,9 +182,9 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     if (!stream)
         return 0;
     DL_DELETE(conn->streams, stream);
-    free(stream->body);
-    free(stream->out);
-    free(stream);
+    OPENSSL_free(stream->body);
+    OPENSSL_free(stream->out);
+    OPENSSL_free(stream);
     return 0;
 }
 
@@ -193,9 +199,8 @@ static void start_session(struct h2conn *conn)
     nghttp2_session_callbacks_set_on_stream_close_callback(c, on_stream_close);
     nghttp2_session_server_new(&conn->session, c, conn);
     nghttp2_session_callbacks_del(c);
-    if (!conn->server->options.no_settings)
-        h2conn_max_streams(
-            conn, conn->server->options.max_streams ? conn->server->options.max_streams : 100);
+    h2conn_max_streams(conn,
+                       conn->server->options.max_streams ? conn->server->options.max_streams : 100);
 }
 
 void h2conn_max_streams(struct h2conn *conn, uint32_t max)
@@ -218,6 +223,11 @@ static void take_in(struct h2conn *conn)
         }
         if (rc != 1)
             return;
+        if (conn->server->options.no_settings) {
+            conn->is_muted = true;
+            uv_read_stop((uv_stream_t *)&conn->tcp);
+            return;
+        }
         start_session(conn);
     }
     uint8_t data[16384];
@@ -242,13 +252,13 @@ static void on_read(uv_stream_t *tcp, ssize_t size, const uv_buf_t *buffer)
         if (!conn->is_closing)
             flush(conn);
     }
-    free(buffer->base);
+    OPENSSL_free(buffer->base);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buffer)
 {
     (void)handle;
-    buffer->base = malloc(size);
+    buffer->base = OPENSSL_malloc(size);
     buffer->len = size;
 }
 
@@ -256,7 +266,7 @@ static void on_connection(uv_stream_t *listener, int status)
 {
     assert(status == 0);
     struct h2server *server = listener->data;
-    struct h2conn *conn = calloc(1, sizeof(*conn));
+    struct h2conn *conn = OPENSSL_zalloc(sizeof(*conn));
     assert(conn);
     conn->server = server;
     uv_tcp_init(server->loop, &conn->tcp);
@@ -318,7 +328,8 @@ static ssize_t on_read_body(nghttp2_session *session, int32_t id, uint8_t *to, s
         stream->is_deferred = true;
         return NGHTTP2_ERR_DEFERRED;
     }
-    memcpy(to, stream->out + stream->out_at, part);
+    if (part > 0)
+        memcpy(to, stream->out + stream->out_at, part);
     stream->out_at += part;
     if (stream->out_at == stream->out_size && stream->is_ended)
         *flags |= NGHTTP2_DATA_FLAG_EOF;
@@ -353,7 +364,7 @@ static void append(struct h2stream *stream, const void *data, size_t size)
 {
     if (size == 0)
         return;
-    stream->out = realloc(stream->out, stream->out_size + size);
+    stream->out = OPENSSL_realloc(stream->out, stream->out_size + size);
     assert(stream->out);
     memcpy(stream->out + stream->out_size, data, size);
     stream->out_size += size;

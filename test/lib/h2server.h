@@ -22,7 +22,7 @@ struct h2stream {
     char method[16], path[1024], authority[128], content_type[128], authorization[256],
         impersonate_user[128], impersonate_group[128], user_agent[64];
     char *body;
-    size_t size;
+    size_t size, room;
     void *data; /* the test's */
     /* what goes out */
     char *out;

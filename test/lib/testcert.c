@@ -98,7 +98,7 @@ void testcert_fini(struct testcert *cert)
 char *testcert_base64(const char *text)
 {
     size_t size = strlen(text);
-    char *out = malloc((size + 2) / 3 * 4 + 1);
+    char *out = OPENSSL_malloc((size + 2) / 3 * 4 + 1);
     assert(out);
     EVP_EncodeBlock((unsigned char *)out, (const unsigned char *)text, (int)size);
     return out;

@@ -11,7 +11,7 @@ struct testcert {
 void testcert_make(struct testcert *cert, const char *name, const struct testcert *issuer);
 void testcert_fini(struct testcert *cert);
 
-/* `text` as base64; the caller frees. */
+/* `text` as base64; for OPENSSL_free(). */
 char *testcert_base64(const char *text);
 
 #endif
