@@ -80,6 +80,16 @@ static void put_change(struct dev_watcher *w, const struct dev_change *c)
         put_event(w, "DELETED", c->type == DEV_DELETED ? c->object : c->previous);
 }
 
+/* Nothing happened: a bookmark when it is time for one, and one more before the end. */
+static void fill_when_idle(struct dev_watcher *w, uint64_t now_ms)
+{
+    w->is_over = now_ms >= w->ends_ms;
+    if (w->wants_bookmarks && (w->is_over || now_ms >= w->bookmark_ms)) {
+        w->version = dev_store_version(w->server->store);
+        put_bookmark(w, false);
+    }
+}
+
 /* Puts the next event into `out`, if there is one. */
 static void fill(struct dev_watcher *w)
 {
@@ -103,14 +113,8 @@ static void fill(struct dev_watcher *w)
         put_change(w, c);
         w->version = c->object->version;
     }
-    uint64_t now_ms = uv_now(w->server->loop);
-    bool is_due = now_ms >= w->bookmark_ms || now_ms >= w->ends_ms;
-    if (w->out.size == 0 && !w->is_over && w->wants_bookmarks && is_due) {
-        w->version = dev_store_version(w->server->store);
-        put_bookmark(w, false);
-    } else if (w->out.size == 0 && now_ms >= w->ends_ms) {
-        w->is_over = true;
-    }
+    if (w->out.size == 0 && !w->is_over)
+        fill_when_idle(w, uv_now(w->server->loop));
 }
 
 static size_t watch_read(struct dev_source *source, char *to, size_t size, bool *is_end)
