@@ -7,8 +7,8 @@
 # runtime, cloudcore the original CloudCore. What was built once is kept outside the tree, by a hash of
 # our sources, the pinned modules and the compiler:
 #   ${ISTHMUS_CACHE:-${XDG_CACHE_HOME:-~/.cache}/isthmus}/peers/HASH/
-# The first build takes ten minutes of two cores, 1 GB of modules and 5 GB of build cache. Exit status 77: there is no Go here that
-# can build them.
+# The first build takes ten minutes of two cores, 1 GB of modules and 5 GB of build cache.
+# Exit status 77: there is no Go here that can build them.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
