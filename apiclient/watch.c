@@ -230,7 +230,8 @@ static void fail(struct apiwatch *w, const char *what, const struct apiresponse 
         snprintf(text, sizeof(text), "%s: %s", what, apiclient_error_text(response->error));
     } else {
         watchparse_status_text(response->body, response->size, reason, sizeof(reason));
-        snprintf(text, sizeof(text), "%s: %u %s", what, response->status, reason);
+        snprintf(text, sizeof(text), "%s: %u%s%s", what, response->status, reason[0] ? " " : "",
+                 reason);
     }
     set_state(w, false, text);
     wait_a_while(w, response->retry_after_ms);
