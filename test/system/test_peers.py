@@ -1,0 +1,107 @@
+"""Ill-behaved peers: each is refused or closed with a counted reason, and costs the good ones nothing."""
+
+import pytest
+
+from lab.processes import wait_until
+from test_fleet import assert_answered, assert_no_loss
+
+GOOD, BAD = 100, 5
+# Above what a busy test machine does by itself, far below what a held-up queue would cost.
+LATENCY_MS = 1000
+
+# How short its patience with a single peer is made for these tests.
+PATIENCE_FLAGS = ("--handshake-timeout", "2s", "--message-timeout", "2s", "--write-timeout", "2s",
+                  "--keepalive-timeout", "6s")
+
+CLOSED, REFUSED, LOCAL = ("isthmus_edge_closed_total", "isthmus_edge_refused_total",
+                          "isthmus_messages_local_total")
+
+# What counts it: one of these reasons, and no others but the ordinary ones.
+PEERS = {
+    "slow-handshake": (REFUSED, {"handshake_timeout"}),
+    "slow-reader": (CLOSED, {"slow_reader"}),
+    "slow-writer": (CLOSED, {"message_timeout"}),
+    "oversized": (CLOSED, {"message_too_large"}),
+    "endless-fragments": (CLOSED, {"message_timeout", "protocol", "message_too_large"}),
+    "garbage": (CLOSED, {"invalid_message"}),
+    "truncated-json": (CLOSED, {"invalid_message"}),
+    "deep-nesting": (CLOSED, {"invalid_message"}),
+    "invalid-utf8": (CLOSED, {"invalid_message", "protocol"}),
+    "binary": (CLOSED, {"invalid_message"}),
+    "wrong-node-id": (REFUSED, {"wrong_node"}),
+    "no-cert": (REFUSED, {"tls"}),
+    "foreign-ca": (REFUSED, {"tls"}),
+    "half-open": (CLOSED, {"keepalive_timeout"}),
+    "unknown-kind": (LOCAL, {"unknown_kind", "bad_operation", "bad_resource", "reserved_source",
+                             "empty", "twin", "metaserver"}),
+    "foreign-resource": (LOCAL, {"foreign_node"}),
+    "path-tricks": (LOCAL, {"bad_resource", "bad_name", "foreign_node"}),
+}
+# Where a refused peer is not even let in, or must be closed each time it comes back.
+STAY = {"unknown-kind", "foreign-resource", "path-tricks"}
+
+
+@pytest.mark.sanitize
+@pytest.mark.parametrize("peer", PEERS)
+def test_an_ill_behaved_peer_is_dealt_with_alone(lab, devapi, peer):
+    hub = lab.hub(devapi, *PATIENCE_FLAGS)
+    good = lab.fleet(hub, GOOD, "--time-scale", "5", "--query-rate", "2", name="good")
+    good.wait_ready()
+    scale = "1" if peer == "half-open" else "10"
+    bad = lab.fleet(hub, BAD, "--misbehave", peer, "--time-scale", scale, name="bad")
+    family, reasons = PEERS[peer]
+
+    def counted():
+        found = hub.metrics().by(family, "reason")
+        return sum(found.get(r, 0) for r in reasons) >= BAD
+    wait_until(f"{peer} is counted as {sorted(reasons)}", counted, 30)
+    metrics = hub.metrics()
+    bad_report, report = bad.stop(), good.stop()
+
+    closed = set(metrics.by(CLOSED, "reason"))
+    assert closed <= ({"peer"} | (reasons if family == CLOSED else set())), closed
+    if peer in STAY:
+        assert_no_loss(bad_report)
+        assert bad_report["misbehaviour"]["sent"] > 0
+    if family == REFUSED:
+        assert bad_report["connections"]["connects"] == 0
+
+    assert_answered(report)
+    assert_no_loss(report)
+    assert report["nodes"]["ready"] == GOOD
+    for kind in ("lease_update", "node_query"):
+        assert report["kinds"][kind]["latency"]["p99_ms"] < LATENCY_MS, kind
+    hub.settle()
+
+
+def test_foreign_things_are_not_touched(lab, devapi):
+    """Neither by what the hub refuses itself nor by what it leaves to the API server."""
+    hub = lab.hub(devapi)
+    devapi.create("/api/v1/namespaces/kubeedge/secrets", {"metadata": {"name": "casecret"},
+                                                          "data": {"k": "c2VjcmV0LXZhbHVl"}})
+    bad = lab.fleet(hub, 3, "--misbehave", "foreign-resource", "--time-scale", "20", name="bad")
+    bad.wait_for("every trick has been tried",
+                 lambda r: r["misbehaviour"]["sent"] >= 3 * 13 * 2, 60)
+    bad.stop()
+    hub.settle(60)
+    written = devapi.get("/devapi/writes")["users"]
+    for i in range(3):
+        writes = written.get(f"system:node:bad-{i}", {})
+        assert set(writes) <= {"node", "node/status", "lease", "event"}, writes
+        assert writes.get("node", {}).get("create", 0) <= 1
+    leases = devapi.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")["items"]
+    assert all(x["spec"]["holderIdentity"] == x["metadata"]["name"] for x in leases)
+    for node in devapi.get("/api/v1/nodes")["items"]:
+        assert node["status"].get("phase") != "Terminated"
+
+
+def test_path_tricks_reach_no_other_path(lab, devapi):
+    hub = lab.hub(devapi)
+    bad = lab.fleet(hub, 3, "--misbehave", "path-tricks", "--time-scale", "20", name="bad")
+    bad.wait_for("every trick has been tried", lambda r: r["misbehaviour"]["sent"] >= 3 * 17 * 2, 60)
+    bad.stop()
+    hub.settle(60)
+    asked = {(r["kind"], r["verb"]) for r in devapi.stats()["requests"]}
+    assert asked <= {("node", "get"), ("node", "create"), ("node", "patch"), ("lease", "get"),
+                     ("lease", "create"), ("lease", "update"), ("configmap", "get"),
+                     ("event", "create")}, asked
