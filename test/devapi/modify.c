@@ -1,4 +1,5 @@
 /* patch and delete; see handler.h. */
+#include "isthmus/jsonscan.h"
 #include "test/devapi/authz.h"
 #include "test/devapi/handler.h"
 #include "test/devapi/patch.h"
@@ -46,66 +47,87 @@ static enum patch_type patch_type(const struct dev_exchange *x, struct dev_error
     return PATCH_NONE;
 }
 
-/* A patch that names only status, and in metadata at most preconditions that hold, need not parse
- * the rest of the object. */
-static bool is_status_alone(const struct dev_exchange *x, const struct dev_object *old,
-                            const json_t *patch)
+/* Whether a member of the patch's metadata is a precondition that holds. */
+static bool holds(const struct dev_object *old, const struct json_span *key,
+                  const struct json_span *value)
 {
-    const char *key;
-    json_t *value;
-    if (strcmp(x->path.subresource, "status") != 0 || !json_is_object(patch))
+    const char *wanted = jsonscan_equals(key, "uid")         ? old->facts->uid
+                         : jsonscan_equals(key, "name")      ? old->facts->name
+                         : jsonscan_equals(key, "namespace") ? old->facts->namespace_
+                                                             : NULL;
+    return wanted && value->kind == JSON_KIND_STRING && jsonscan_equals(value, wanted);
+}
+
+static bool is_metadata_held(const struct dev_object *old, const struct json_span *metadata)
+{
+    struct jsonscan scan;
+    struct json_span key, value;
+    jsonscan_init(&scan, metadata->at, metadata->size);
+    int rc = jsonscan_enter_object(&scan);
+    while (rc == 0 && (rc = jsonscan_next_member(&scan, &key)) == 1) {
+        rc = jsonscan_value(&scan, &value);
+        if (rc == 0 && !holds(old, &key, &value))
+            return false;
+    }
+    return rc == 0;
+}
+
+/* A patch that names only status, and in metadata at most preconditions that hold, need not touch
+ * the rest of the object. `status` is its status, size 0 if it has none. */
+static bool is_status_alone(const struct dev_exchange *x, const struct dev_object *old,
+                            struct json_span *status)
+{
+    struct jsonscan scan;
+    struct json_span key, value;
+    if (strcmp(x->path.subresource, "status") != 0 || x->body.size == 0)
         return false;
-    json_object_foreach ((json_t *)(uintptr_t)patch, key, value) {
-        if (strcmp(key, "status") != 0 && strcmp(key, "metadata") != 0)
+    status->size = 0;
+    jsonscan_init(&scan, x->body.at, x->body.size);
+    scan.accept_nul = true;
+    int rc = jsonscan_enter_object(&scan);
+    while (rc == 0 && (rc = jsonscan_next_member(&scan, &key)) == 1) {
+        rc = jsonscan_value(&scan, &value);
+        if (rc != 0 || value.kind != JSON_KIND_OBJECT)
+            return false;
+        if (jsonscan_equals(&key, "status") && status->size == 0)
+            *status = value;
+        else if (!jsonscan_equals(&key, "metadata") || !is_metadata_held(old, &value))
             return false;
     }
-    json_object_foreach (json_object_get(patch, "metadata"), key, value) {
-        const char *text = json_string_value(value);
-        bool holds =
-            text && ((strcmp(key, "uid") == 0 && strcmp(text, old->facts->uid) == 0) ||
-                     (strcmp(key, "name") == 0 && strcmp(text, old->facts->name) == 0) ||
-                     (strcmp(key, "namespace") == 0 && strcmp(text, old->facts->namespace_) == 0));
-        if (!holds)
-            return false;
-    }
-    return true;
+    return rc == 0 && jsonscan_end(&scan) == 0;
 }
 
 /* 0: answered; -ENOTSUP: it needs the long way. */
-static int patch_status_alone(struct dev_exchange *x, struct dev_entry *entry, const json_t *patch)
+static int patch_status_alone(struct dev_exchange *x, struct dev_entry *entry)
 {
     static struct dev_text scratch; /* loop thread only; kept for its memory */
     struct dev_object *old = entry->object;
     struct dev_request request = {
         .user = x->user, .node = x->node, .verb = x->verb, .path = &x->path};
     struct dev_error e;
-    struct errbuf why;
     struct dev_object *fresh = NULL;
-    const json_t *status = json_object_get(patch, "status");
+    struct json_span status;
 
-    if (!is_status_alone(x, old, patch) || (status && !json_is_object(status)))
+    if (!is_status_alone(x, old, &status))
         return -ENOTSUP;
     if (!dev_admit_status(&request, old, &e)) {
         dev_answer_error(x, &e);
         return 0;
     }
     dev_text_clear(&scratch);
-    int rc = status ? dev_patch_status(x->path.kind, old->json + old->status_at, old->status_size,
-                                       status, &scratch, &why)
-                    : 0;
+    int rc = status.size > 0 ? dev_patch_status(x->path.kind, old->json + old->status_at,
+                                                old->status_size, status.at, status.size, &scratch)
+                             : 0;
     if (rc == -ENOTSUP)
         return rc;
     if (rc == 0)
         fresh = dev_object_derive(old, dev_store_version(x->server->store) + 1,
-                                  status ? scratch.at : NULL, scratch.size);
+                                  status.size > 0 ? scratch.at : NULL, scratch.size);
     if (fresh) {
         dev_write_commit(x, entry, fresh);
         return 0;
     }
-    if (rc == -EINVAL)
-        dev_error_bad_request(&e, "%.400s", why.text);
-    else
-        dev_error_no_memory(&e);
+    dev_error_no_memory(&e);
     dev_answer_error(x, &e);
     return 0;
 }
@@ -161,6 +183,8 @@ void dev_handle_patch(struct dev_exchange *x)
         dev_answer_error(x, &e);
         return;
     }
+    if (type == PATCH_STRATEGIC && patch_status_alone(x, entry) == 0)
+        return;
     json_t *patch =
         json_loadb(x->body.size ? x->body.at : "", x->body.size, JSON_ALLOW_NUL, &error);
     if (!patch) {
@@ -168,8 +192,7 @@ void dev_handle_patch(struct dev_exchange *x)
         dev_answer_error(x, &e);
         return;
     }
-    if (type == PATCH_JSON || type == PATCH_MERGE || patch_status_alone(x, entry, patch) != 0)
-        patch_whole(x, entry, patch, type);
+    patch_whole(x, entry, patch, type);
     json_decref(patch);
 }
 

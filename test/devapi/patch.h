@@ -22,13 +22,17 @@ int dev_patch_merge(json_t *document, const json_t *patch) __attribute__((warn_u
 int dev_patch_json(json_t **document, const json_t *patch, struct errbuf *e)
     __attribute__((warn_unused_result));
 
-/* A strategic patch of status alone, without parsing what it does not touch: members of `status`
- * (serialised) that `patch` (the value of "status") does not name are copied as they are. Appends
- * the new status to `out`. Gives what dev_patch_strategic() gives, up to the order of members.
- * -ENOTSUP: this patch needs the long way. */
+/* A strategic patch of status alone (`patch` is the value of "status", both serialised), text
+ * against text: what the patch does not name is copied as it stands, nothing is parsed into trees.
+ * Appends the new status to `out`. Gives what dev_patch_strategic() gives, up to the order of
+ * members. `size` 0: there was no status. -ENOTSUP (then `out` is of no use): this patch needs the
+ * long way, for directives other than $setElementOrder and other rare things; -ENOMEM. */
 int dev_patch_status(const struct dev_kind *kind, const char *status, size_t size,
-                     const json_t *patch, struct dev_text *out, struct errbuf *e)
+                     const char *patch, size_t patch_size, struct dev_text *out)
     __attribute__((warn_unused_result));
+
+/* A null at this path is a value, not a deletion: times that are encoded without omitempty. */
+bool dev_patch_keeps_null(const char *path);
 
 /* The merge key of the list at `path` ("status.conditions"), "" for a list of primitives that is
  * merged, NULL for one that is replaced. */

@@ -1,5 +1,4 @@
 /* Strategic merge patch; see patch.h. */
-#include "isthmus/jsonscan.h"
 #include "test/devapi/patch.h"
 
 #include <errno.h>
@@ -55,6 +54,12 @@ const char *dev_patch_merge_key(const struct dev_kind *kind, const char *path)
             return merge_keys[i].key;
     }
     return NULL;
+}
+
+bool dev_patch_keeps_null(const char *path)
+{
+    return strcmp(path, "status.conditions.lastProbeTime") == 0 ||
+           strcmp(path, "status.conditions.lastTransitionTime") == 0;
 }
 
 struct job {
@@ -228,7 +233,7 @@ static int merge_member(const struct job *job, json_t *document, const char *key
                         const json_t *value, const char *path)
 {
     json_t *old = json_object_get(document, key);
-    if (json_is_null(value)) {
+    if (json_is_null(value) && !dev_patch_keeps_null(path)) {
         (void)json_object_del(document, key);
         return 0;
     }
@@ -348,83 +353,4 @@ int dev_patch_strategic(const struct dev_kind *kind, json_t *document, const jso
         return -EINVAL;
     }
     return merge_object(&job, document, patch, "");
-}
-
-/* ---- status alone ---- */
-
-/* Whether the patch changes this member of status. */
-static bool touches(const json_t *patch, const char *key)
-{
-    char directive[PATH_MAX_BYTES];
-    if (json_object_get(patch, key))
-        return true;
-    int size = snprintf(directive, sizeof(directive), "$setElementOrder/%s", key);
-    if (size < PATH_MAX_BYTES && json_object_get(patch, directive))
-        return true;
-    size = snprintf(directive, sizeof(directive), "$deleteFromPrimitiveList/%s", key);
-    return size < PATH_MAX_BYTES && json_object_get(patch, directive);
-}
-
-/* Copies the untouched members to `out` and parses the others into `touched`. */
-static int split_status(const char *status, size_t size, const json_t *patch, struct dev_text *out,
-                        json_t *touched)
-{
-    struct jsonscan scan;
-    struct json_span key, value;
-    char name[PATH_MAX_BYTES];
-    jsonscan_init(&scan, status, size);
-    scan.accept_nul = true;
-    int rc = jsonscan_enter_object(&scan);
-    while (rc == 0 && (rc = jsonscan_next_member(&scan, &key)) == 1) {
-        rc = jsonscan_value(&scan, &value);
-        if (rc != 0 || key.has_escapes || key.size >= sizeof(name))
-            return -ENOTSUP;
-        memcpy(name, key.at, key.size);
-        name[key.size] = '\0';
-        if (touches(patch, name)) {
-            const char *at = value.kind == JSON_KIND_STRING ? value.at - 1 : value.at;
-            size_t bytes = value.kind == JSON_KIND_STRING ? value.size + 2 : value.size;
-            json_t *parsed = json_loadb(at, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-            if (json_object_set_new(touched, name, parsed) != 0)
-                return -ENOMEM;
-            continue;
-        }
-        const char *end = value.at + value.size + (value.kind == JSON_KIND_STRING);
-        if (out->at[out->size - 1] != '{')
-            dev_text_add(out, ",", 1);
-        dev_text_add(out, key.at - 1, (size_t)(end - (key.at - 1)));
-    }
-    return rc == 0 ? 0 : -ENOTSUP;
-}
-
-int dev_patch_status(const struct dev_kind *kind, const char *status, size_t size,
-                     const json_t *patch, struct dev_text *out, struct errbuf *e)
-{
-    const struct job job = {.kind = kind, .e = e};
-    if (!json_is_object(patch) || json_object_get(patch, "$patch") ||
-        json_object_get(patch, "$retainKeys"))
-        return -ENOTSUP;
-    json_t *touched = json_object();
-    if (!touched)
-        return -ENOMEM;
-    dev_text_add(out, "{", 1);
-    int rc = out->failed ? -ENOMEM : 0;
-    if (rc == 0 && size > 0)
-        rc = split_status(status, size, patch, out, touched);
-    if (rc == 0)
-        rc = merge_object(&job, touched, patch, "status");
-    const char *key;
-    json_t *value;
-    json_object_foreach (touched, key, value) {
-        if (rc != 0 || out->failed)
-            break;
-        if (out->at[out->size - 1] != '{')
-            dev_text_add(out, ",", 1);
-        dev_text_quoted(out, key);
-        dev_text_add(out, ":", 1);
-        dev_text_json(out, value);
-    }
-    dev_text_add(out, "}", 1);
-    json_decref(touched);
-    return rc != 0 ? rc : out->failed ? -ENOMEM : 0;
 }
