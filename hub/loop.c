@@ -227,7 +227,7 @@ static void close_step(struct hub_loop *loop)
     retire_some(loop, now_ms);
     if (now_ms >= loop->close_deadline_ms)
         close_rest(loop);
-    session_reap(loop);
+    session_settle_all(loop);
     bool is_empty = loop->slots.used == 0 && !loop->acceptor.proxied;
     if (is_empty || now_ms >= loop->close_deadline_ms + LAST_WORDS_MS)
         finish(loop);
@@ -250,7 +250,7 @@ static void on_tick(uv_timer_t *ticker)
     loop->ticked_ms = now_ms;
     wheel_advance(&loop->wheel, now_ms, on_timer, loop);
     acceptor_tick(&loop->acceptor);
-    session_reap(loop);
+    session_settle_all(loop);
     if (loop->is_closing)
         close_step(loop);
 }
@@ -258,7 +258,7 @@ static void on_tick(uv_timer_t *ticker)
 static void on_after_io(uv_check_t *check)
 {
     struct hub_loop *loop = check->data;
-    session_reap(loop);
+    session_settle_all(loop);
     acceptor_pump(&loop->acceptor);
 }
 

@@ -32,7 +32,7 @@ struct hub_loop {
 
     struct session_slots slots;
     struct wheel wheel;
-    struct session *doomed;
+    struct session *noted;
     uint64_t ticked_ms;
     uint64_t patient_until_ms; /* after a gap in our own running nobody is called silent */
 

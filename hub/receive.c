@@ -42,11 +42,10 @@
 
 void session_pause(struct session *s, enum session_pause why)
 {
-    if (s->pauses == 0) {
-        ws_set_reading(s, false);
+    if (s->pauses == 0)
         count(PAUSED_SESSIONS, 0, 1);
-    }
     s->pauses |= why;
+    session_note(s);
 }
 
 /* The edge's time begins anew: what it sent meanwhile is still to be read. */
@@ -69,7 +68,7 @@ void session_resume(struct session *s, enum session_pause why)
         return;
     count(PAUSED_SESSIONS, 0, -1);
     restart_clocks(s);
-    ws_set_reading(s, true);
+    session_note(s);
 }
 
 static void retry_at(struct session *s, uint64_t when_ms)

@@ -74,7 +74,12 @@ static int write_fragment(struct session *s)
 
 static void watch_writing(struct session *s)
 {
-    if (!s->out_head && !ws_is_choked(s)) {
+    bool is_choked = ws_is_choked(s);
+    if (is_choked)
+        session_pause(s, PAUSE_CHOKED);
+    else
+        session_resume(s, PAUSE_CHOKED);
+    if (!s->out_head && !is_choked) {
         s->write_deadline_ms = 0;
         return;
     }

@@ -274,25 +274,42 @@ void session_close(struct session *s, enum close_reason reason, const char *deta
     log_closed(s);
     s->close_deadline_ms = hub_loop_now(s->loop) + CLOSE_GRACE_MS;
     session_arm(s);
-    if (s->is_dead)
-        return;
-    s->is_doomed = true;
-    LL_PREPEND2(s->loop->doomed, s, next_doomed);
+    session_note(s);
 }
 
-void session_reap(struct hub_loop *loop)
+void session_note(struct session *s)
 {
-    while (loop->doomed) {
-        struct session *s = loop->doomed;
-        LL_DELETE2(loop->doomed, s, next_doomed);
-        s->is_doomed = false;
-        if (s->is_dead)
-            continue;
-        if (s->close_reason == CLOSE_SLOW_READER || s->close_reason == CLOSE_WRITE_FAILED)
-            ws_kill(s); /* it would not take a close frame either */
-        else
-            ws_close(s, s->close_code ? s->close_code : close_frames[s->close_reason].code,
-                     close_frames[s->close_reason].text);
+    if (s->is_noted || s->is_dead)
+        return;
+    s->is_noted = true;
+    LL_PREPEND2(s->loop->noted, s, next_noted);
+}
+
+static void settle(struct session *s)
+{
+    if (s->state == SESSION_OPEN && s->is_reading != (s->pauses == 0)) {
+        s->is_reading = s->pauses == 0;
+        ws_set_reading(s, s->is_reading);
+    }
+    /* The peer's own close frame is answered by libwebsockets. */
+    if (s->state != SESSION_CLOSING || s->close_reason == CLOSE_PEER)
+        return;
+    if (s->close_reason == CLOSE_SLOW_READER || s->close_reason == CLOSE_WRITE_FAILED ||
+        ws_is_choked(s))
+        ws_kill(s); /* it would not take a close frame either */
+    else
+        ws_close(s, s->close_code ? s->close_code : close_frames[s->close_reason].code,
+                 close_frames[s->close_reason].text);
+}
+
+void session_settle_all(struct hub_loop *loop)
+{
+    while (loop->noted) {
+        struct session *s = loop->noted;
+        LL_DELETE2(loop->noted, s, next_noted);
+        s->is_noted = false;
+        if (!s->is_dead)
+            settle(s);
     }
 }
 
@@ -383,6 +400,7 @@ void session_on_open(struct session *s)
 
     assert(s->node);
     set_state(s, SESSION_OPEN);
+    s->is_reading = true;
     s->connected_ms = s->last_received_ms = now_ms;
     s->keepalive_deadline_ms = now_ms + config->keepalive_timeout_ms;
     bucket_init(&s->tokens, config->node_burst, now_ms);
@@ -415,8 +433,9 @@ void session_on_gone(struct session *s)
         end_handshake(s);
     else
         set_state(s, SESSION_CLOSED);
-    if (s->is_doomed)
-        LL_DELETE2(loop->doomed, s, next_doomed);
+    if (s->is_noted)
+        LL_DELETE2(loop->noted, s, next_noted);
+    trimmer_note(loop->hub->trimmer);
     wheel_disarm(&s->timer);
     session_slots_remove(&loop->slots, s);
     atomic_fetch_sub_explicit(&loop->hub->connections, 1, memory_order_relaxed);

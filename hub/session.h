@@ -45,17 +45,19 @@ enum session_pause {
     PAUSE_BUDGET = 1,   /* --node-queue, --node-queue-bytes: until replies come */
     PAUSE_RATE = 2,     /* --node-rate: until a token is there */
     PAUSE_UPSTREAM = 4, /* upstream_submit() was full: `deferred` waits */
-    PAUSE_RETIRING = 8  /* the hub closes: only replies are waited for */
+    PAUSE_RETIRING = 8, /* the hub closes: only replies are waited for */
+    PAUSE_CHOKED = 16   /* it does not take what is sent to it; see ws_lws.c for why this must be */
 };
 
 struct session {
     struct hub_loop *loop;
     struct session_ref ref;
     enum session_state state; /* written by set_state() in session.c only */
-    struct lws *wsi; /* hub/ws_lws.c alone looks into it; NULL when libwebsockets has let go */
-    bool is_dead;    /* libwebsockets is closing it: nothing may be asked of the wsi any more */
-    bool is_doomed;  /* on the loop's list of those to be closed outside libwebsockets' callbacks */
-    bool has_tls;    /* the TLS handshake is done */
+    struct lws *wsi;  /* hub/ws_lws.c alone looks into it; NULL when libwebsockets has let go */
+    bool is_dead;     /* libwebsockets is closing it: nothing may be asked of the wsi any more */
+    bool is_noted;    /* on the loop's list of those that session_settle_all() has to see */
+    bool is_reading;  /* what libwebsockets was told */
+    bool has_tls;     /* the TLS handshake is done */
     bool is_answered; /* the upgrade was refused with a status */
 
     struct node_name *node; /* from the accepted upgrade on; a ref of its own */
@@ -67,7 +69,7 @@ struct session {
     unsigned close_code;              /* 0: that of the reason */
     enum refuse_reason refuse_reason; /* REFUSE_REASON_COUNT: not known yet */
     const char *detail;               /* for the log: constant, or NULL */
-    struct session *next_doomed;
+    struct session *next_noted;
 
     struct wheel_timer timer; /* the earliest of the deadlines below, or earlier */
     uint64_t handshake_deadline_ms, keepalive_deadline_ms, message_deadline_ms, write_deadline_ms,
@@ -127,15 +129,17 @@ void session_arm(struct session *s);
 /* A deadline may have passed. */
 void session_check(struct session *s);
 /* Ends an open session with a close frame; any other state than OPEN is left alone. Everything it
- * holds is let go at once, the close frame is sent by session_reap() outside libwebsockets'
- * callbacks. */
+ * holds is let go at once; the close frame is sent by session_settle_all(). */
 void session_close(struct session *s, enum close_reason reason, const char *detail);
 /* The same, but waits until what was taken upstream is replied to; nothing more is read. */
 void session_retire(struct session *s);
 /* Refuses a connection that is in its handshake: the socket is shut down. */
 void session_refuse(struct session *s, enum refuse_reason reason, const char *detail);
-/* Closes what session_close() has marked. Outside libwebsockets' callbacks. */
-void session_reap(struct hub_loop *loop);
+/* Something about it has to be told to libwebsockets, by session_settle_all(). */
+void session_note(struct session *s);
+/* Closes, and switches reading on and off, for the sessions noted. Outside libwebsockets'
+ * callbacks. */
+void session_settle_all(struct hub_loop *loop);
 
 /* ---- what libwebsockets reports (ws_lws.c calls these) ---- */
 

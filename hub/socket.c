@@ -37,7 +37,18 @@ static int set_flag(int fd, int level, int option, int value)
     return setsockopt(fd, level, option, &value, sizeof(value)) == 0 ? 0 : -errno;
 }
 
-static int bind_and_listen(const struct addrinfo *a, uint16_t port)
+static int set_options(int fd, int family, bool is_shared)
+{
+    int rc = set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (rc == 0 && is_shared)
+        rc = set_flag(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (rc == 0 && family == AF_INET6)
+        rc = set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    /* Inherited by every accepted socket. */
+    return rc != 0 ? rc : set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+static int bind_and_listen(const struct addrinfo *a, uint16_t port, bool is_shared)
 {
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -49,14 +60,7 @@ static int bind_and_listen(const struct addrinfo *a, uint16_t port)
     else
         ((struct sockaddr_in *)&at)->sin_port = htons(port);
 
-    int rc = set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-    if (rc == 0)
-        rc = set_flag(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (rc == 0 && a->ai_family == AF_INET6)
-        rc = set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    /* Inherited by every accepted socket. */
-    if (rc == 0)
-        rc = set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    int rc = set_options(fd, a->ai_family, is_shared);
     if (rc == 0 && bind(fd, (struct sockaddr *)&at, a->ai_addrlen) != 0)
         rc = -errno;
     if (rc == 0 && listen(fd, BACKLOG) != 0)
@@ -66,6 +70,17 @@ static int bind_and_listen(const struct addrinfo *a, uint16_t port)
         return rc;
     }
     return fd;
+}
+
+/* SO_REUSEPORT would also let a second process of ours take half of the connections. The first
+ * socket is tried without. */
+static int bind_alone(const struct addrinfo *a, uint16_t port)
+{
+    int probe = bind_and_listen(a, port, false);
+    if (probe < 0)
+        return probe;
+    close(probe);
+    return bind_and_listen(a, port, true);
 }
 
 static uint16_t bound_port(int fd)
@@ -80,22 +95,22 @@ static uint16_t bound_port(int fd)
 }
 
 /* Without IPv6 in the kernel [::] still means every address. */
-static int listen_anywhere(const char *host, uint16_t port, struct errbuf *e)
+static int listen_anywhere(const char *host, uint16_t port, bool is_first, struct errbuf *e)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     bool is_any = host[0] == '\0' || strcmp(host, "::") == 0;
     int rc = getaddrinfo(is_any ? "::" : host, NULL, &hints, &found);
     if (rc != 0) {
-        errbuf_set(e, "%s: %s", host, gai_strerror(rc));
+        errbuf_set(e, "%s", gai_strerror(rc));
         return -EINVAL;
     }
-    int fd = bind_and_listen(found, port);
+    int fd = is_first ? bind_alone(found, port) : bind_and_listen(found, port, true);
     freeaddrinfo(found);
     if (fd == -EAFNOSUPPORT && is_any)
-        return listen_anywhere("0.0.0.0", port, e);
+        return listen_anywhere("0.0.0.0", port, is_first, e);
     if (fd < 0)
-        errbuf_set(e, "[%s]:%u: %s", host, port, strerror(-fd));
+        errbuf_set(e, "%s", strerror(-fd));
     return fd;
 }
 
@@ -107,9 +122,11 @@ int socket_listen(const char *address, uint16_t *port, struct errbuf *e)
         errbuf_set(e, "'%s' is not HOST:PORT", address ? address : "");
         return -EINVAL;
     }
-    int fd = listen_anywhere(host, *port ? *port : wanted, e);
+    int fd = listen_anywhere(host, *port ? *port : wanted, *port == 0, e);
     if (fd >= 0)
         *port = bound_port(fd);
+    else
+        errbuf_wrap(e, "%s", address);
     return fd;
 }
 

@@ -11,7 +11,7 @@
 
 /* A listening socket with SO_REUSEPORT on HOST:PORT; [::] and :PORT take IPv4 too. `port` 0 in
  * `address` takes any, `*port` then says which; a non-zero *port overrides the address's. Returns
- * the descriptor or a negative errno and `e`. */
+ * the descriptor or a negative errno and `e`; with *port 0 also -EADDRINUSE where others share it. */
 int socket_listen(const char *address, uint16_t *port, struct errbuf *e);
 /* The next connection with its peer (IPv4 as ::ffff:a.b.c.d), non-blocking and close-on-exec; or a
  * negative errno. */

@@ -12,7 +12,13 @@
  * - A kill does not kill what has unsent bytes, and a timer of theirs that is set outside an event
  * of theirs does not run on a quiet loop. What must end is shut down at the socket: libwebsockets
  * finds out with its next event.
- * - Reading that is switched on again finds what TLS has buffered only with the next event: one is
+ * - Reading switched off inside RECEIVE, while TLS has more of the record, makes
+ * rops_handle_POLLIN_ws() turn for ever. It is switched outside of callbacks only
+ * (session_settle_all); what the record still holds, 16 KiB at most, is taken in.
+ * - The same loop turns for ever when bytes come in while it flushes before it closes. So nothing
+ * is read while something is unsent (PAUSE_CHOKED), and what has unsent bytes is never closed, but
+ * shut down.
+ * - Reading that is switched on again may find only with the next event what has come in: one is
  * asked for.
  * - 0 for OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION accepts any certificate. The context is ours
  * (tls.c), it is never asked, and the answer would be no.
@@ -58,6 +64,7 @@ struct ws {
     struct lws_vhost *vhost;
     SSL_CTX *tls;                  /* the vhost's */
     struct tls_material *material; /* during creation only */
+    SSL_CTX *unused; /* libwebsockets wants one for clients, and leaks those it makes itself */
     struct tls_slimmer slimmer;
     struct session *adopting; /* during ws_adopt() only */
     bool was_created;         /* libwebsockets took the one that is being adopted */
@@ -214,13 +221,24 @@ static void on_established(struct lws *wsi, struct session *s)
     session_on_open(s);
 }
 
-/* libwebsockets tears the connection down; its socket is still open. */
+static bool peer_has_left(struct lws *wsi)
+{
+    SSL *ssl = lws_get_ssl(wsi);
+    return (ssl && (SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN)) ||
+           socket_peer_has_left(lws_get_socket_fd(wsi));
+}
+
+/* libwebsockets tears the connection down; its socket is still open. Unless the peer has left, or
+ * we have said why, it is because of what the peer sent. */
 static void on_closed(struct lws *wsi, struct session *s)
 {
-    if (s->state == SESSION_HANDSHAKE && s->refuse_reason == REFUSE_REASON_COUNT && s->has_tls &&
-        !socket_peer_has_left(lws_get_socket_fd(wsi))) {
-        s->refuse_reason = REFUSE_BAD_REQUEST;
-        s->detail = "no HTTP request";
+    if (!peer_has_left(wsi)) {
+        if (s->state == SESSION_HANDSHAKE && s->refuse_reason == REFUSE_REASON_COUNT &&
+            s->has_tls) {
+            s->refuse_reason = REFUSE_BAD_REQUEST;
+            s->detail = "no HTTP request";
+        }
+        session_close(s, CLOSE_PROTOCOL, "bad frame");
     }
     session_on_dead(s);
 }
@@ -350,6 +368,7 @@ int ws_create(struct hub_loop *loop, uv_loop_t *uv, struct tls_material *materia
     }
     ws->loop = loop;
     ws->material = material;
+    ws->unused = SSL_CTX_new(TLS_client_method());
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN_SERVER,
         .protocols = protocols,
@@ -362,15 +381,17 @@ int ws_create(struct hub_loop *loop, uv_loop_t *uv, struct tls_material *materia
         .user = ws,
         .vhost_name = "edges",
         .alpn = "http/1.1",
+        .provided_client_ssl_ctx = ws->unused,
         .retry_and_idle_policy = &no_validity_checks,
         .timeout_secs = LWS_TIMEOUT_S,
         .max_http_header_pool = UINT16_MAX / 2, /* admission limits them */
         .max_http_header_data = HEADER_BYTES,
     };
     lws_set_log_level(LLL_ERR | LLL_WARN, on_log);
-    ws->context = create_context(ws, &info);
+    ws->context = ws->unused ? create_context(ws, &info) : NULL;
     ws->material = NULL;
     if (!ws->context || !ws->tls) {
+        SSL_CTX_free(ws->unused);
         free(ws);
         errbuf_set(e, "libwebsockets cannot be set up (is its libuv plugin there, package "
                       "libwebsockets-evlib-uv?)");
@@ -390,6 +411,7 @@ void ws_destroy(struct ws *ws)
 {
     lws_context_destroy(ws->context);
     tls_slimmer_fini(&ws->slimmer);
+    SSL_CTX_free(ws->unused);
     free(ws);
 }
 
@@ -461,6 +483,8 @@ void ws_kill(struct session *s)
 {
     if (s->is_dead || !s->wsi)
         return;
-    lws_rx_flow_control(s->wsi, 1);
+    /* With something unsent the next write fails; else the next read does. */
+    if (!ws_is_choked(s))
+        lws_rx_flow_control(s->wsi, 1);
     shutdown(lws_get_socket_fd(s->wsi), SHUT_RDWR);
 }
