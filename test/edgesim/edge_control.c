@@ -117,7 +117,7 @@ static void on_written(uv_write_t *write, int status)
     struct client *c = write->data;
     free(c->answer);
     c->answer = NULL;
-    if (status != 0)
+    if (status != 0 || !c->control)
         close_client(c);
     else
         take_lines(c);
@@ -245,12 +245,9 @@ void edge_control_close(struct edge_control *control)
     DL_FOREACH_SAFE (control->clients, c, tmp) {
         DL_DELETE(control->clients, c);
         c->control = NULL;
-        /* One that waits for its answer to `stop` is closed when that has left, by the other side
-         * or the end. */
+        /* One that waits for its answer to `stop` is closed when that has left. */
         if (!c->answer)
             close_client(c);
-        else
-            uv_unref((uv_handle_t *)&c->pipe);
     }
     unlink(control->path);
     uv_close((uv_handle_t *)&control->pipe, free_control);

@@ -329,11 +329,14 @@ uint32_t edge_fleet_pause(struct edge_fleet *f, uint32_t count, bool paused)
 
 void edge_fleet_reset_stats(struct edge_fleet *f)
 {
-    uint64_t served = f->stats.served_nodes, registered = f->stats.registered_nodes,
-             leased = f->stats.leased_nodes;
-    uint64_t all_served_us = f->stats.all_served_us;
-    f->stats = (struct edge_stats){.served_nodes = served,
-                                   .registered_nodes = registered,
-                                   .leased_nodes = leased,
-                                   .all_served_us = all_served_us};
+    struct edge_stats *s = &f->stats;
+    uint64_t served = s->served_nodes, registered = s->registered_nodes, leased = s->leased_nodes;
+    uint64_t all_served_us = s->all_served_us;
+    memset(s, 0, sizeof(*s));
+    s->served_nodes = served;
+    s->registered_nodes = registered;
+    s->leased_nodes = leased;
+    s->all_served_us = all_served_us;
+    for (uint32_t i = 0; i < f->started; i++)
+        edge_requests_recount(&f->peers[i].edge.requests, s);
 }

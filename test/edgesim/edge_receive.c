@@ -128,6 +128,16 @@ static void count_served(struct edge *e, uint64_t now_us)
     e->has_been_served = true;
 }
 
+/* Takes a fate back, for the id has a better one. When the statistics were reset in between, it was
+ * counted before. */
+static void take_back(struct edge_kind_stats *k, uint64_t *fate)
+{
+    if (*fate > 0)
+        (*fate)--;
+    else
+        k->ids++;
+}
+
 static void count_first_answer(struct edge *e, struct edge_request *q, enum edge_outcome outcome,
                                uint64_t now_us)
 {
@@ -139,16 +149,16 @@ static void count_first_answer(struct edge *e, struct edge_request *q, enum edge
     if (q->state == EDGE_REQUEST_NEVER || q->state == EDGE_REQUEST_GIVEN_UP)
         k->late++;
     if (q->state == EDGE_REQUEST_NEVER)
-        k->never--;
+        take_back(k, &k->never);
     else if (q->state == EDGE_REQUEST_LOST || (q->state == EDGE_REQUEST_GIVEN_UP && q->sends > 0))
-        k->lost--;
+        take_back(k, &k->lost);
 }
 
 static void count_more_answers(struct edge *e, struct edge_request *q)
 {
     struct edge_kind_stats *k = &e->stats->kinds[q->kind];
     if (q->answers == q->sends + 1) {
-        k->once--;
+        take_back(k, &k->once);
         k->twice++;
     }
 }

@@ -128,3 +128,15 @@ uint64_t edge_requests_due(const struct edge_requests *r)
 {
     return r->pending ? r->check_us : EDGE_NEVER;
 }
+
+void edge_requests_recount(const struct edge_requests *r, struct edge_stats *stats)
+{
+    for (uint32_t i = 0; i < r->capacity; i++) {
+        const struct edge_request *q = &r->ring[i];
+        if (!edge_request_is_pending(q) || q->sends == 0)
+            continue;
+        stats->kinds[q->kind].ids++;
+        if (q->state == EDGE_REQUEST_LOST)
+            stats->kinds[q->kind].lost++;
+    }
+}

@@ -57,6 +57,9 @@ void edge_requests_close(struct edge_requests *r, struct edge_request *q,
 /* Pending again, until a new deadline (repetitions under the same id). */
 void edge_requests_extend(struct edge_requests *r, struct edge_request *q, uint64_t deadline_us);
 
+/* Counts what is open into statistics that begin anew. */
+void edge_requests_recount(const struct edge_requests *r, struct edge_stats *stats);
+
 /* One whose deadline has passed, or NULL. */
 struct edge_request *edge_requests_expired(struct edge_requests *r, uint64_t now_us);
 uint64_t edge_requests_due(const struct edge_requests *r);

@@ -272,8 +272,9 @@ static void repeat_same_id(struct edge *e, struct edge_request *q, uint64_t now_
 {
     edge_requests_extend(&e->requests, q, now_us + e->config->answer_us);
     if (q->state == EDGE_REQUEST_LOST) {
-        e->stats->kinds[q->kind]
-            .lost--; /* it has another chance; what becomes of the id is told later */
+        /* It has another chance; what becomes of the id is told later. */
+        if (e->stats->kinds[q->kind].lost > 0)
+            e->stats->kinds[q->kind].lost--;
         q->state = EDGE_REQUEST_WAITING;
     }
     send_message(e, q->kind, q->sequence, q->text, q->size, now_us);

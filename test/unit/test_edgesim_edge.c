@@ -739,6 +739,35 @@ static void test_sums_agree(void **state)
     assert_true(w.stats.kinds[EDGE_KIND_CONFIGMAP_QUERY].never > 0);
 }
 
+/* What is open when statistics begin anew belongs to the new ones. */
+static void test_reset_keeps_what_is_open(void **state)
+{
+    (void)state;
+    w.config.query_us = 100 * MS;
+    connect_edge();
+    run_for(S);
+    w.answers = false;
+    run_for(2 * S);
+    assert_in_range(w.edge.requests.pending, 10, 64);
+    memset(&w.stats, 0, sizeof(w.stats));
+    edge_requests_recount(&w.edge.requests, &w.stats);
+    w.answers = true;
+    run_for(80 * S);
+    const struct edge_kind_stats *q = &w.stats.kinds[EDGE_KIND_CONFIGMAP_QUERY];
+    assert_true(q->never >= 10);
+    assert_in_range(q->ids - (q->once + q->twice + q->never + q->lost), 0, 2);
+    /* A late answer to one that the old statistics had given up. */
+    memset(&w.stats, 0, sizeof(w.stats));
+    const struct message *m = sent("query", "default/configmap/x", 30);
+    struct edge_id id;
+    assert_int_equal(edge_id_parse(m->id, 36, w.config.nonce, &id), 0);
+    if (edge_requests_find(&w.edge.requests, id.sequence)) {
+        deliver_later(m->id, "response", m->resource, NULL, "{\"metadata\":{},\"data\":{}}");
+        run_for(2 * MS);
+    }
+    assert_true(q->ids >= q->once + q->twice + q->never + q->lost);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -767,6 +796,7 @@ int main(void)
         TEST(test_pod_whose_configmap_is_missing),
         TEST(test_pod_of_another_node),
         TEST(test_sums_agree),
+        TEST(test_reset_keeps_what_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
