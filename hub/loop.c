@@ -13,6 +13,7 @@
 #include "hub/tls.h"
 #include "hub/ws.h"
 #include "isthmus/log.h"
+#include "isthmus/pulse.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -248,6 +249,7 @@ static void on_tick(uv_timer_t *ticker)
     if (now_ms > loop->ticked_ms + GAP_MS)
         loop->patient_until_ms = now_ms + loop->hub->config->keepalive_timeout_ms;
     loop->ticked_ms = now_ms;
+    pulse_beat(now_ms);
     wheel_advance(&loop->wheel, now_ms, on_timer, loop);
     acceptor_tick(&loop->acceptor);
     session_settle_all(loop);

@@ -10,6 +10,7 @@
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
 #include "isthmus/log.h"
+#include "isthmus/pulse.h"
 #include "isthmus/version.h"
 
 #include <assert.h>
@@ -444,6 +445,7 @@ static void on_tick(uv_timer_t *tick)
 {
     struct worker *w = tick->data;
     uint64_t now = uv_now(&w->loop);
+    pulse_beat(now);
     drop_expired(w, now, DROP_DEADLINE);
     wake_sleepers(w, now);
     pump(w);
