@@ -227,6 +227,11 @@ bool edge_conn_is_blocked(const struct edge_conn *c)
     return c->out.size > c->out_done;
 }
 
+bool edge_conn_is_stuck(const struct edge_conn *c, uint64_t now_us)
+{
+    return edge_conn_is_blocked(c) && now_us > c->out_since_us + c->net->write_deadline_us;
+}
+
 size_t edge_conn_unsent(const struct edge_conn *c)
 {
     return c->out.size - c->out_done;
@@ -280,10 +285,8 @@ bool edge_conn_send_raw(struct edge_conn *c, const char *bytes, size_t size, uin
 {
     if (c->state == EDGE_CONN_CLOSED)
         return false;
-    if (edge_conn_is_blocked(c)) {
-        bool stuck = now_us > c->out_since_us + c->net->write_deadline_us;
-        return !stuck && keep_unsent(c, bytes, size, now_us);
-    }
+    if (edge_conn_is_blocked(c))
+        return !edge_conn_is_stuck(c, now_us) && keep_unsent(c, bytes, size, now_us);
     ssize_t n = tls_write(c, bytes, size);
     if (n < 0)
         return false;

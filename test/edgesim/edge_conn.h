@@ -80,6 +80,8 @@ void edge_conn_close(struct edge_conn *c, bool gentle);
  * caller closes it. */
 bool edge_conn_send(struct edge_conn *c, const char *text, size_t size, uint64_t now_us);
 bool edge_conn_is_blocked(const struct edge_conn *c);
+/* Whether that has lasted longer than a write may take. */
+bool edge_conn_is_stuck(const struct edge_conn *c, uint64_t now_us);
 size_t edge_conn_unsent(const struct edge_conn *c);
 
 /* For ill-behaved peers: a frame of any kind (claimed_size 0: as long as the payload), or raw

@@ -52,9 +52,10 @@ void edge_odd_dial(const struct edge_odd *odd, struct edge_dial *dial, struct ed
 void edge_odd_opened(struct edge_odd *odd, struct edge_conn *c, uint64_t now_us)
 {
     bool is_half_open = odd->kind == EDGE_ODD_HALF_OPEN;
-    odd->step = 0;
     odd->is_silent = odd->kind == EDGE_ODD_SLOW_WRITER || odd->kind == EDGE_ODD_OVERSIZED ||
                      odd->kind == EDGE_ODD_ENDLESS_FRAGMENTS;
+    if (odd->is_silent)
+        odd->step = 0; /* a new stream; lists of tricks go on where they were */
     odd->due_us = now_us + odd->period_us * (is_half_open ? HALF_OPEN_PERIODS : 1);
     if (odd->kind == EDGE_ODD_SLOW_READER)
         edge_conn_set_reading(c, false);

@@ -83,6 +83,8 @@ static void io_hang_up(struct edge *e, enum edge_end why)
     struct edge_peer *p = e->peer;
     if (!p->conn)
         return;
+    if (why == EDGE_END_WRITE_ERROR && edge_conn_is_stuck(p->conn, edge_clock_us()))
+        why = EDGE_END_WRITE_STUCK;
     if (e->link.state == EDGE_LINK_UP)
         p->fleet->stats.ends[why]++;
     edge_conn_close(p->conn, why != EDGE_END_DROPPED);
