@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "test/edgesim/edge.h"
+#include "test/lib/heap.h"
 
 #define MS UINT64_C(1000)
 #define S  UINT64_C(1000000)
@@ -157,7 +158,7 @@ static bool io_write(struct edge *e, const char *text, size_t size, uint64_t now
     copy_span(m->parent, 16, &a.parent);
     copy_span(m->operation, sizeof(m->operation), &a.operation);
     copy_span(m->resource, sizeof(m->resource), &a.resource);
-    m->text = strndup(text, size);
+    assert_true(asprintf(&m->text, "%.*s", (int)size, text) > 0);
     m->timestamp = strtoull(strstr(m->text, "\"timestamp\":") + 12, NULL, 10);
     if (w.answers && strcmp(m->operation, "response") != 0 &&
         strcmp(m->operation, "keepalive") != 0)
@@ -768,6 +769,33 @@ static void test_reset_keeps_what_is_open(void **state)
     assert_true(q->ids >= q->once + q->twice + q->never + q->lost);
 }
 
+/* Whatever cannot be had, the edge is Ready soon after: what was not sent is asked again, what was
+ * not stored is read again. */
+static void test_failing_allocations(void **state)
+{
+    bool failed = true;
+    for (unsigned n = 1; failed; n++) {
+        teardown(state);
+        setup(state);
+        w.config.event_us = 5 * S;
+        w.config.query_us = 3 * S;
+        connect_edge();
+        heap_fail_nth(n);
+        run_for(21 * S);
+        deliver_later(NULL, "insert", "default/pod/p", "30", POD("", "n"));
+        run_for(3 * S);
+        w.is_blocked = true;
+        run_for(4 * S);
+        w.is_blocked = false;
+        failed = heap_fail_end();
+        run_for(100 * S);
+        assert_true(edge_is_ready(&w.edge, w.now_us));
+        assert_int_equal(w.stats.order_violations + w.stats.misdelivered, 0);
+    }
+    assert_true(count_sent("patch", "default/podpatch/p") >=
+                2); /* the last round had all it wanted */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -797,6 +825,7 @@ int main(void)
         TEST(test_pod_of_another_node),
         TEST(test_sums_agree),
         TEST(test_reset_keeps_what_is_open),
+        TEST(test_failing_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
