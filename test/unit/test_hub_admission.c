@@ -1,0 +1,203 @@
+/* Who may begin a handshake: rate, number at once, the bounded queue, its time limit; and the token
+ * bucket below it. */
+#include "hub/admission.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#define T0 1000000
+
+static const struct admission_limits roomy = {
+    .rate = 0, .burst = 1, .inflight = 100, .waiting = 100, .wait_ms = 5000};
+
+static void push_all(struct admission *a, struct admission_entry *entries, size_t n,
+                     uint64_t now_ms)
+{
+    for (size_t i = 0; i < n; i++)
+        assert_null(admission_push(a, &entries[i], now_ms));
+}
+
+static void test_first_come_first_served(void **state)
+{
+    struct admission a;
+    struct admission_entry e[3];
+    (void)state;
+    admission_init(&a, &roomy, T0);
+    push_all(&a, e, 3, T0);
+    for (size_t i = 0; i < 3; i++)
+        assert_ptr_equal(admission_next(&a, T0), &e[i]);
+    assert_null(admission_next(&a, T0));
+    assert_int_equal(3, a.inflight);
+    assert_int_equal(0, a.waiting);
+}
+
+static void test_inflight_is_bounded(void **state)
+{
+    struct admission_limits limits = roomy;
+    struct admission a;
+    struct admission_entry e[3];
+    (void)state;
+    limits.inflight = 2;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 3, T0);
+    assert_non_null(admission_next(&a, T0));
+    assert_non_null(admission_next(&a, T0));
+    assert_null(admission_next(&a, T0));
+    assert_true(admission_wait_ms(&a, T0) == UINT64_MAX);
+    admission_done(&a);
+    assert_true(admission_wait_ms(&a, T0) == 0);
+    assert_ptr_equal(admission_next(&a, T0), &e[2]);
+}
+
+static void test_rate_is_bounded(void **state)
+{
+    const struct admission_limits limits = {
+        .rate = 100, .burst = 5, .inflight = 1000, .waiting = 1000, .wait_ms = 60000};
+    static struct admission_entry e[500];
+    struct admission a;
+    size_t begun = 0;
+    (void)state;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 500, T0);
+    for (uint64_t now = T0; now <= T0 + 2000; now++)
+        while (admission_next(&a, now))
+            begun++;
+    /* the burst, and a hundred a second */
+    assert_int_equal(205, begun);
+}
+
+static void test_waits_say_when(void **state)
+{
+    const struct admission_limits limits = {
+        .rate = 10, .burst = 1, .inflight = 10, .waiting = 10, .wait_ms = 60000};
+    struct admission a;
+    struct admission_entry e[2];
+    (void)state;
+    admission_init(&a, &limits, T0);
+    assert_true(admission_wait_ms(&a, T0) == UINT64_MAX); /* nobody waits */
+    push_all(&a, e, 2, T0);
+    assert_non_null(admission_next(&a, T0));
+    uint64_t wait_ms = admission_wait_ms(&a, T0);
+    assert_int_equal(100, wait_ms);
+    assert_null(admission_next(&a, T0 + wait_ms - 1));
+    assert_non_null(admission_next(&a, T0 + wait_ms));
+}
+
+static void test_oldest_leaves_a_full_queue(void **state)
+{
+    struct admission_limits limits = roomy;
+    struct admission a;
+    struct admission_entry e[4];
+    (void)state;
+    limits.waiting = 2;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 2, T0);
+    assert_ptr_equal(admission_push(&a, &e[2], T0), &e[0]);
+    assert_ptr_equal(admission_push(&a, &e[3], T0), &e[1]);
+    assert_int_equal(2, a.waiting);
+    assert_ptr_equal(admission_next(&a, T0), &e[2]);
+}
+
+static void test_waiting_too_long(void **state)
+{
+    struct admission_limits limits = roomy;
+    struct admission a;
+    struct admission_entry e[2];
+    (void)state;
+    limits.inflight = 1;
+    admission_init(&a, &limits, T0);
+    assert_null(admission_push(&a, &e[0], T0));
+    assert_null(admission_push(&a, &e[1], T0 + 1000));
+    assert_null(admission_expired(&a, T0 + 4999));
+    assert_ptr_equal(admission_expired(&a, T0 + 5000), &e[0]);
+    assert_null(admission_expired(&a, T0 + 5000));
+    assert_ptr_equal(admission_expired(&a, T0 + 6000), &e[1]);
+    assert_int_equal(0, a.waiting);
+}
+
+static void test_pop_ignores_limits(void **state)
+{
+    struct admission_limits limits = roomy;
+    struct admission a;
+    struct admission_entry e[2];
+    (void)state;
+    limits.inflight = 1;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 2, T0);
+    assert_ptr_equal(admission_pop(&a), &e[0]);
+    assert_ptr_equal(admission_pop(&a), &e[1]);
+    assert_null(admission_pop(&a));
+    assert_int_equal(0, a.inflight);
+}
+
+/* ---- the bucket ---- */
+
+static void test_bucket_begins_full(void **state)
+{
+    struct bucket b;
+    (void)state;
+    bucket_init(&b, 3, T0);
+    for (int i = 0; i < 3; i++)
+        assert_true(bucket_take(&b, 10, 3, T0));
+    assert_false(bucket_take(&b, 10, 3, T0));
+    assert_int_equal(100, bucket_wait_ms(&b, 10, 3, T0));
+    assert_true(bucket_take(&b, 10, 3, T0 + 100));
+    assert_false(bucket_take(&b, 10, 3, T0 + 199));
+}
+
+static void test_bucket_never_exceeds_its_burst(void **state)
+{
+    struct bucket b;
+    (void)state;
+    bucket_init(&b, 2, T0);
+    assert_true(bucket_take(&b, 1000, 2, T0));
+    int taken = 0;
+    while (bucket_take(&b, 1000, 2, T0 + 3600 * 1000))
+        taken++;
+    assert_int_equal(2, taken);
+    /* nor does it overflow */
+    assert_true(bucket_take(&b, 1000000, 2, UINT64_MAX / 2));
+}
+
+static void test_bucket_debt(void **state)
+{
+    struct bucket b;
+    (void)state;
+    bucket_init(&b, 2, T0);
+    bucket_spend(&b, 12, 10, 2, T0);
+    assert_int_equal(1100, bucket_wait_ms(&b, 10, 2, T0)); /* ten owed, and one to have */
+    assert_false(bucket_take(&b, 10, 2, T0 + 1099));
+    assert_true(bucket_take(&b, 10, 2, T0 + 1100));
+}
+
+static void test_bucket_ignores_a_clock_that_steps_back(void **state)
+{
+    struct bucket b;
+    (void)state;
+    bucket_init(&b, 1, T0);
+    assert_true(bucket_take(&b, 10, 1, T0));
+    assert_false(bucket_take(&b, 10, 1, T0 - 500));
+    assert_true(bucket_take(&b, 10, 1, T0 + 100));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_come_first_served),
+        cmocka_unit_test(test_inflight_is_bounded),
+        cmocka_unit_test(test_rate_is_bounded),
+        cmocka_unit_test(test_waits_say_when),
+        cmocka_unit_test(test_oldest_leaves_a_full_queue),
+        cmocka_unit_test(test_waiting_too_long),
+        cmocka_unit_test(test_pop_ignores_limits),
+        cmocka_unit_test(test_bucket_begins_full),
+        cmocka_unit_test(test_bucket_never_exceeds_its_burst),
+        cmocka_unit_test(test_bucket_debt),
+        cmocka_unit_test(test_bucket_ignores_a_clock_that_steps_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
