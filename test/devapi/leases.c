@@ -98,6 +98,20 @@ void dev_lease_renewed(struct dev_server *server, const struct dev_object *fresh
         l->expirations++;
 }
 
+bool dev_lease_age(struct dev_server *server, const char *node, uint64_t *age_ms)
+{
+    const struct dev_entry *entry =
+        dev_store_find(server->store, dev_kind(DEV_LEASE), NODE_LEASES, node);
+    if (entry)
+        *age_ms = uv_now(server->loop) - entry->lease.renewed_ms;
+    return entry != NULL;
+}
+
+uint64_t dev_lease_grace(const struct dev_server *server)
+{
+    return server->leases->grace_ms;
+}
+
 void dev_leases_reset(struct dev_server *server)
 {
     size_t count;

@@ -7,6 +7,7 @@
 #include "test/devapi/object.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dev_server;
@@ -19,6 +20,9 @@ void dev_leases_destroy(struct dev_leases *l);
 /* The lease was written; `old` is what it was (NULL: it is new). */
 void dev_lease_renewed(struct dev_server *server, const struct dev_object *fresh,
                        const struct dev_object *old);
+/* The age of a node's lease; false if it has none. */
+bool dev_lease_age(struct dev_server *server, const char *node, uint64_t *age_ms);
+uint64_t dev_lease_grace(const struct dev_server *server);
 /* Forgets maxima, histogram and counts; ages go on. */
 void dev_leases_reset(struct dev_server *server);
 /* The caller owns the value; NULL without memory. */

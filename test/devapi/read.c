@@ -3,6 +3,7 @@
 #include "test/devapi/handler.h"
 #include "test/devapi/selector.h"
 #include "test/devapi/server.h"
+#include "test/devapi/table.h"
 #include "test/devapi/watch.h"
 
 #include <errno.h>
@@ -235,47 +236,78 @@ static struct dev_snapshot *find_page(struct dev_exchange *x, size_t *first)
     return NULL;
 }
 
-static void write_head(struct list_source *l, const struct dev_exchange *x, bool has_selector)
+static void write_metadata(struct dev_text *out, const struct dev_exchange *x,
+                           const struct dev_snapshot *s, size_t end)
 {
-    const struct dev_snapshot *s = l->snapshot;
-    dev_text_printf(&l->head,
-                    "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":{"
-                    "\"resourceVersion\":\"%" PRIu64 "\"",
-                    x->path.kind->kind, x->path.kind->api_version, s->version);
-    if (l->end < s->count) {
-        dev_text_printf(&l->head, ",\"continue\":\"%" PRIu64 ".%zu\"", s->id, l->end);
+    bool has_selector = x->query.label_selector || x->query.field_selector;
+    dev_text_printf(out, "{\"resourceVersion\":\"%" PRIu64 "\"", s->version);
+    if (end < s->count) {
+        dev_text_printf(out, ",\"continue\":\"%" PRIu64 ".%zu\"", s->id, end);
         if (!has_selector)
-            dev_text_printf(&l->head, ",\"remainingItemCount\":%zu", s->count - l->end);
+            dev_text_printf(out, ",\"remainingItemCount\":%zu", s->count - end);
     }
-    dev_text_str(&l->head, "},\"items\":[");
+    dev_text_str(out, "}");
+}
+
+/* Takes the snapshot. NULL without memory. */
+static struct dev_source *list_create(const struct dev_exchange *x, struct dev_snapshot *s,
+                                      size_t first, size_t end)
+{
+    struct list_source *l = calloc(1, sizeof(*l));
+    if (!l) {
+        snapshot_put(s);
+        return NULL;
+    }
+    l->source.read = list_read;
+    l->source.close = list_close;
+    l->snapshot = s;
+    l->first = l->next = first;
+    l->end = end;
+    dev_text_printf(&l->head,
+                    "{\"kind\":\"%sList\",\"apiVersion\":\"%s\",\"metadata\":", x->path.kind->kind,
+                    x->path.kind->api_version);
+    write_metadata(&l->head, x, s, end);
+    dev_text_str(&l->head, ",\"items\":[");
+    if (!l->head.failed)
+        return &l->source;
+    list_close(&l->source);
+    return NULL;
+}
+
+/* Takes the snapshot. */
+static void answer_table(struct dev_exchange *x, struct dev_snapshot *s, size_t first, size_t end)
+{
+    struct dev_text metadata = {0}, out = {0};
+    write_metadata(&metadata, x, s, end);
+    const char *text = dev_text_cstr(&metadata);
+    if (text)
+        dev_table_write(x, s->objects + first, end - first, text, &out);
+    out.failed = out.failed || !text;
+    dev_text_fini(&metadata);
+    snapshot_put(s);
+    dev_answer_text(x, 200, "application/json", &out);
 }
 
 /* Takes the snapshot. */
 static void answer_page(struct dev_exchange *x, struct dev_snapshot *s, size_t first)
 {
-    struct list_source *l = calloc(1, sizeof(*l));
     size_t end = s->count;
     if (x->query.limit > 0 && end - first > x->query.limit) {
         end = first + (size_t)x->query.limit;
         keep_for_next_page(x->server, s);
     }
-    if (l) {
-        l->source.read = list_read;
-        l->source.close = list_close;
-        l->snapshot = s;
-        l->first = l->next = first;
-        l->end = end;
-        write_head(l, x, x->query.label_selector || x->query.field_selector);
-    }
-    if (!l || l->head.failed) {
-        struct dev_error e;
-        free(l);
-        snapshot_put(s);
-        dev_error_no_memory(&e);
-        dev_answer_error(x, &e);
+    if (dev_table_is_wanted(x)) {
+        answer_table(x, s, first, end);
         return;
     }
-    dev_answer_source(x, &l->source);
+    struct dev_source *source = list_create(x, s, first, end);
+    if (source) {
+        dev_answer_source(x, source);
+        return;
+    }
+    struct dev_error e;
+    dev_error_no_memory(&e);
+    dev_answer_error(x, &e);
 }
 
 /* resourceVersion of a list: "" and "0" take what there is; others at least (or exactly) that. */
@@ -350,6 +382,12 @@ void dev_handle_get(struct dev_exchange *x)
     struct dev_error e;
     struct dev_entry *entry =
         dev_store_find(x->server->store, x->path.kind, x->path.namespace_, x->path.name);
+    if (entry && dev_table_is_wanted(x)) {
+        struct dev_text out = {0};
+        dev_table_write(x, &entry->object, 1, "{}", &out);
+        dev_answer_text(x, 200, "application/json", &out);
+        return;
+    }
     if (entry) {
         dev_answer_object(x, 200, entry->object);
         return;

@@ -218,7 +218,13 @@ def test_kubectl(api):
     created(api, "/api/v1/nodes", node("for-kubectl"))
     out = subprocess.run([kubectl, "--kubeconfig", api.folder / "kubeconfig", "get", "nodes"],
                          capture_output=True, text=True)
-    assert "for-kubectl" in out.stdout, out
+    assert re.search(r"^for-kubectl +NotReady +<none> +<none> +", out.stdout, re.M), out
+    created(api, LEASES, lease("for-kubectl"))
+    created(api, PODS, pod("for-kubectl", "for-kubectl"))
+    out = subprocess.run([kubectl, "--kubeconfig", api.folder / "kubeconfig", "get", "nodes,pods"],
+                         capture_output=True, text=True)
+    assert re.search(r"^node/for-kubectl +Ready +<none> +0s +", out.stdout, re.M), out
+    assert re.search(r"^pod/for-kubectl +Pending +", out.stdout, re.M), out
 
 
 # ---- objects ----
