@@ -15,6 +15,7 @@
 #include <utlist.h>
 
 #define HANDSHAKE_MS   10000
+#define LINGER_MS      1000
 #define READS_PER_TURN 32
 
 static void on_poll(uv_poll_t *handle, int status, int events);
@@ -177,6 +178,26 @@ static void receive(struct dev_conn *c)
     }
 }
 
+/* To close with unread input would reset the connection, and the client might lose what it was sent
+ * last. */
+static void linger(struct dev_conn *c)
+{
+    SSL_shutdown(c->ssl);
+    shutdown(c->fd, SHUT_WR);
+    c->is_lingering = true;
+    c->lingers_ms = uv_now(c->server->loop);
+}
+
+static void drain(struct dev_conn *c)
+{
+    char forgotten[4096];
+    ssize_t n = 1;
+    for (int i = 0; i < READS_PER_TURN && n > 0; i++)
+        n = recv(c->fd, forgotten, sizeof(forgotten), 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        dev_conn_break(c);
+}
+
 static void flush(struct dev_conn *c)
 {
     for (;;) {
@@ -205,10 +226,8 @@ static void flush(struct dev_conn *c)
     }
     c->wants_write = false;
     set_events(c);
-    if (c->protocol->is_done(c)) {
-        SSL_shutdown(c->ssl);
-        c->is_broken = true;
-    }
+    if (c->protocol->is_done(c))
+        linger(c);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events)
@@ -224,6 +243,10 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         handshake(c);
         return;
     }
+    if (c->is_lingering) {
+        drain(c);
+        return;
+    }
     if (events & UV_WRITABLE)
         dev_conn_mark(c);
     if (events & UV_READABLE)
@@ -236,7 +259,7 @@ void dev_conn_flush_marked(struct dev_server *server)
     while ((c = server->marked)) {
         DL_DELETE2(server->marked, c, marked_prev, marked_next);
         /* Stays marked while it is flushed: what its output provokes is part of the same flush. */
-        if (!c->is_broken && c->protocol)
+        if (!c->is_broken && !c->is_lingering && c->protocol)
             flush(c);
         c->is_marked = false;
         if (c->is_broken)
@@ -248,7 +271,8 @@ void dev_conn_sweep(struct dev_server *server, uint64_t now_ms)
 {
     struct dev_conn *c;
     DL_FOREACH (server->conns, c) {
-        if (!c->protocol && now_ms - c->accepted_ms > HANDSHAKE_MS)
+        bool is_late = !c->protocol && now_ms - c->accepted_ms > HANDSHAKE_MS;
+        if (is_late || (c->is_lingering && now_ms - c->lingers_ms > LINGER_MS))
             dev_conn_break(c);
     }
 }

@@ -32,7 +32,8 @@ struct dev_conn {
     SSL *ssl;
     int events; /* what poll waits for */
     bool is_marked, is_broken, wants_write;
-    uint64_t accepted_ms;
+    bool is_lingering; /* all was said; what still comes is read and forgotten */
+    uint64_t accepted_ms, lingers_ms;
     struct dev_text out;
     size_t out_sent;
     char *user; /* of the client certificate; NULL: none was shown */
@@ -49,7 +50,7 @@ void dev_conn_mark(struct dev_conn *c);
 void dev_conn_break(struct dev_conn *c);
 /* Flushes the marked ones; from the server's prepare handle. */
 void dev_conn_flush_marked(struct dev_server *server);
-/* Handshakes that take too long are broken off. */
+/* Handshakes and farewells that take too long are broken off. */
 void dev_conn_sweep(struct dev_server *server, uint64_t now_ms);
 
 extern const struct dev_protocol dev_http1, dev_http2;

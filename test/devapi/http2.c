@@ -19,6 +19,7 @@
 
 struct h2 {
     nghttp2_session *session;
+    bool owes_goaway;
     struct dev_exchange *exchanges; /* a list by sibling_next: nghttp2 does not tell what is open
                                        when a session ends */
 };
@@ -90,12 +91,23 @@ static void h2_reset(struct dev_exchange *x)
     dev_conn_mark(x->conn);
 }
 
-/* The streams so far are finished; whatever the client has opened beyond this one is not processed.
- */
 static void h2_goaway(struct dev_exchange *x)
 {
-    nghttp2_submit_goaway(session_of(x), NGHTTP2_FLAG_NONE, x->stream, NGHTTP2_NO_ERROR, NULL, 0);
+    ((struct h2 *)x->conn->session)->owes_goaway = true;
     dev_conn_mark(x->conn);
+}
+
+/* As Go's server: the streams seen so far are finished; what the client has opened beyond them is
+ * not processed. Only when output is made, because input that is still being read may open streams
+ * that are carried out at once. */
+static void put_goaway(struct h2 *h)
+{
+    if (!h->owes_goaway)
+        return;
+    h->owes_goaway = false;
+    nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+                          nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR,
+                          NULL, 0);
 }
 
 static const struct dev_transport transport = {
@@ -235,6 +247,7 @@ static int h2_input(struct dev_conn *c, const char *bytes, size_t size)
 static void h2_output(struct dev_conn *c, struct dev_text *out)
 {
     struct h2 *h = c->session;
+    put_goaway(h);
     while (out->size < OUTPUT_BYTES) {
         const uint8_t *bytes;
         ssize_t n = nghttp2_session_mem_send(h->session, &bytes);
