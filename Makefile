@@ -136,6 +136,13 @@ $(B)/obj/%.o: %.c
 # The version changes with every commit; only one file knows it.
 $(B)/obj/base/version.o: CPPFLAGS += -DISTHMUS_VERSION='"$(VERSION)"'
 
+# The status page is part of the program.
+$(B)/obj/hub/status_page.o: CPPFLAGS += -I$(B)/gen
+$(B)/obj/hub/status_page.o: $(B)/gen/status_page.inc
+$(B)/gen/%.inc: hub/%.html
+	@mkdir -p $(@D)
+	od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' >$@
+
 $(B)/libbase.a: $(BASE)
 $(B)/libapiclient.a: $(APICLIENT)
 $(B)/libbalancer.a: $(BALANCER)
@@ -165,7 +172,7 @@ $(B)/unit/%: $(B)/obj/test/unit/%.o $(PARTS) $(LIBS)
 
 $(B)/bench/%: $(B)/obj/test/bench/%.o $(PARTS) $(LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(LIBS) $(PKG_LIBS) $(TEST_LIBS) -lpthread -lm
+	$(CC) $(LDFLAGS) -o $@ $< $(PARTS) $(LIBS) $(PKG_LIBS) $(TEST_LIBS) -lpthread -lm
 
 # Fuzz targets are compiled whole by clang, with the sources they name in their first lines: "fuzz-sources: a.c b.c".
 $(B)/fuzz/%: test/fuzz/%.c $(wildcard base/*.c hub/*.c apiclient/*.c) $(wildcard include/isthmus/*.h hub/*.h)

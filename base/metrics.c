@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_BOUNDS 64
+#define MAX_BOUNDS (METRIC_MAX_BUCKETS - 1)
 
 static size_t label_count(const struct metric_label *l)
 {
@@ -96,13 +96,20 @@ uint64_t metric_count(const struct metric_family *f, size_t a, size_t b)
     return read_buckets(f, a, b, buckets);
 }
 
+void metric_buckets(const struct metric_family *f, size_t a, size_t b, uint64_t *buckets)
+{
+    assert(f->type == METRIC_HISTOGRAM);
+    read_buckets(f, a, b, buckets);
+}
+
 /* As Prometheus' histogram_quantile: linear within the bucket, the last bound for what is beyond
  * it. */
-double metric_quantile(const struct metric_family *f, size_t a, size_t b, double q)
+double metric_buckets_quantile(const struct metric_family *f, const uint64_t *buckets, double q)
 {
     assert(f->type == METRIC_HISTOGRAM && q > 0 && q <= 1);
-    uint64_t buckets[MAX_BOUNDS + 1];
-    uint64_t total = read_buckets(f, a, b, buckets);
+    uint64_t total = 0;
+    for (size_t i = 0; i <= f->bound_count; i++)
+        total += buckets[i];
     if (total == 0)
         return NAN;
     double rank = q * (double)total, below = 0;
@@ -115,6 +122,13 @@ double metric_quantile(const struct metric_family *f, size_t a, size_t b, double
         below += in;
     }
     return f->bound_count ? f->bounds[f->bound_count - 1] : NAN;
+}
+
+double metric_quantile(const struct metric_family *f, size_t a, size_t b, double q)
+{
+    uint64_t buckets[METRIC_MAX_BUCKETS];
+    read_buckets(f, a, b, buckets);
+    return metric_buckets_quantile(f, buckets, q);
 }
 
 /* ---- text ---- */

@@ -154,8 +154,6 @@ static void fill_in(struct config *c, const struct config_machine *m)
             clamp(m->open_files - reserved_files(m->open_files), 1, 10 * 1000 * 1000);
     if (!c->replica_id || !*c->replica_id)
         c->replica_id = m->host_name;
-    if (!c->advertise_address || !*c->advertise_address)
-        c->advertise_address = m->host_address;
 }
 
 /* ---- checks ---- */

@@ -59,7 +59,6 @@ struct config_machine {
     uint64_t cores;
     uint64_t open_files;     /* RLIMIT_NOFILE as it is in force */
     const char *host_name;   /* borrowed by the config that is completed with it */
-    const char *host_address; /* an address others reach us at; NULL: unknown */
 };
 
 /* After options_parse(): fills in what was left to the machine (zeros) and checks what a single flag cannot know. Pure.

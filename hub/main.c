@@ -1,14 +1,19 @@
-/* isthmus: starts the parts and waits for signals.
+/* isthmus: starts the parts, keeps the control loop, ends them.
  *
- * SIGTERM and SIGINT end it orderly (a second one at once); SIGHUP re-reads certificates and tokens. Exit codes: 0 after an
- * orderly end, 1 when something could not be started, 2 for wrong flags. */
+ * The control loop is the main thread's: signals, the admin endpoint, re-reading of files. SIGTERM and SIGINT end
+ * the process orderly (a second one at once); SIGHUP re-reads certificates and tokens, which is also done when their
+ * files change. Exit codes: 0 after an orderly end, 1 when something could not be started, 2 for wrong flags. */
+#include "hub/admin.h"
 #include "hub/config.h"
+#include "hub/filewatch.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
 #include "hub/upstream.h"
 #include "isthmus/log.h"
+#include "isthmus/pulse.h"
 #include "isthmus/version.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +21,30 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define BEAT_MS           500
+#define FILE_CHECK_MS     10000
+#define UPSTREAM_CLOSE_MS 5000
+
 struct process {
     struct config config;
     struct apiconfig *api;
     struct upstream *upstream;
     struct hub *hub;
+    struct facts_sources sources;
+    struct admin *admin;
+    struct filewatch files;
+
+    uv_loop_t loop;
+    uv_signal_t signals[3];
+    uv_timer_t beat;
 };
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000;
+}
+
+/* ---- options ---- */
 
 static uint64_t raise_open_files(void)
 {
@@ -45,8 +68,8 @@ static int read_options(struct config *config, int argc, char **argv)
                                      .host_name = host};
     int rc = options_parse(config_options, "ISTHMUS", argc, argv, config, &result, false, &e);
     if (rc == 0 && result.wants_help) {
-        options_print_help(stdout, "isthmus [FLAG ...]", "The cloud-side hub of a KubeEdge fleet.", config_options,
-                           "ISTHMUS");
+        options_print_help(stdout, "isthmus [FLAG ...]", "The cloud-side hub of a KubeEdge fleet.",
+                           config_options, "ISTHMUS");
         exit(0);
     }
     if (rc == 0 && result.wants_version) {
@@ -60,77 +83,147 @@ static int read_options(struct config *config, int argc, char **argv)
     return rc;
 }
 
+static void set_up_log(const struct config *config)
+{
+    enum log_format format = LOG_FORMAT_TEXT;
+    enum log_level level = LOG_LEVEL_INFO;
+    int rc = log_format_parse(config->log_format, &format);
+    if (rc == 0)
+        rc = log_level_parse(config->log_level, &level);
+    assert(rc == 0); /* config_complete() has seen them */
+    log_configure(format, level, STDERR_FILENO);
+}
+
+/* ---- files ---- */
+
+static void reload(struct process *p, const char *why)
+{
+    struct errbuf e = {{0}};
+    int rc = apiconfig_reload(p->api, &e);
+    if (rc == 0)
+        rc = hub_reload_tls(p->hub, &e);
+    if (rc == 0)
+        rc = admin_reload(p->admin, &e);
+    if (rc != 0)
+        log_error("reload_failed", F_STR("why", why), F_STR("error", e.text));
+    else
+        log_info("reloaded", F_STR("why", why));
+}
+
+static void on_files_changed(void *context)
+{
+    reload(context, "files changed");
+}
+
+/* ---- the control loop ---- */
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct process *p = handle->data;
+    if (number == SIGHUP) {
+        reload(p, "SIGHUP");
+        return;
+    }
+    log_info("stopping", F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    uv_stop(&p->loop);
+}
+
+static void on_beat(uv_timer_t *timer)
+{
+    (void)timer;
+    pulse_beat(now_ms());
+}
+
+static int start_loop(struct process *p, struct errbuf *e)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    int rc = uv_timer_init(&p->loop, &p->beat);
+    if (rc == 0)
+        rc = uv_timer_start(&p->beat, on_beat, 0, BEAT_MS);
+    for (size_t i = 0; rc == 0 && i < 3; i++) {
+        rc = uv_signal_init(&p->loop, &p->signals[i]);
+        p->signals[i].data = p;
+        if (rc == 0)
+            rc = uv_signal_start(&p->signals[i], on_signal, numbers[i]);
+    }
+    if (rc == 0)
+        rc = filewatch_start(&p->files, &p->loop, &p->config, FILE_CHECK_MS, on_files_changed, p);
+    if (rc != 0)
+        errbuf_set(e, "control loop: %s", uv_strerror(rc));
+    return rc;
+}
+
+/* The parts after one another: what is wrong with flags and files is said before the first thread
+ * runs. */
 static int start(struct process *p, struct errbuf *e)
 {
     const struct config *c = &p->config;
     int rc = hub_metrics_init();
     if (rc == 0)
-        rc = c->kubeconfig ? apiconfig_load_kubeconfig(c->kubeconfig, &p->api, e) : apiconfig_load_in_cluster(&p->api, e);
+        rc = c->kubeconfig ? apiconfig_load_kubeconfig(c->kubeconfig, &p->api, e)
+                           : apiconfig_load_in_cluster(&p->api, e);
     if (rc == 0)
         rc = upstream_create(c, p->api, &p->upstream, e);
     if (rc == 0)
         rc = hub_create(c, &p->hub, e);
+    if (rc != 0)
+        return rc;
+    p->sources = (struct facts_sources){.config = c,
+                                        .hub = p->hub,
+                                        .upstream = p->upstream,
+                                        .api = p->api,
+                                        .started_ms = now_ms()};
+    rc = start_loop(p, e);
+    if (rc == 0)
+        rc = admin_create(&p->loop, &p->sources, &p->admin, e);
     if (rc == 0)
         rc = upstream_start(p->upstream, p->hub, e);
-    if (rc == 0)
-        rc = hub_start(p->hub, p->upstream, e);
-    return rc;
+    return rc != 0 ? rc : hub_start(p->hub, p->upstream, e);
 }
 
-static void reload(struct process *p)
+static void close_loop(struct process *p)
 {
-    struct errbuf e = {{0}};
-    if (apiconfig_reload(p->api, &e) != 0 || hub_reload_tls(p->hub, &e) != 0)
-        log_error("reload_failed", F_STR("error", e.text));
-    else
-        log_info("reloaded", F_STR("what", "certificates and tokens"));
+    for (size_t i = 0; i < 3; i++)
+        uv_close((uv_handle_t *)&p->signals[i], NULL);
+    uv_close((uv_handle_t *)&p->beat, NULL);
+    filewatch_close(&p->files);
+    admin_close(p->admin);
+    uv_run(&p->loop, UV_RUN_DEFAULT);
+    admin_destroy(p->admin);
+    int rc = uv_loop_close(&p->loop);
+    assert(rc == 0);
 }
 
-static void wait_for_end(struct process *p, const sigset_t *signals)
+static void stop(struct process *p)
 {
-    int number;
-    while (sigwait(signals, &number) == 0 && number == SIGHUP)
-        reload(p);
-    log_info("stopping", F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
+    admin_set_stopping(p->admin);
+    for (size_t i = 0; i < 3; i++) /* a second signal ends the process at once */
+        uv_signal_stop(&p->signals[i]);
+    hub_stop_listening(p->hub);
+    hub_close(p->hub, p->config.drain_timeout_ms);
+    upstream_close(p->upstream, UPSTREAM_CLOSE_MS);
+    close_loop(p);
+    hub_destroy(p->hub);
+    upstream_destroy(p->upstream);
+    apiconfig_put(p->api);
+    log_info("stopped", F_U64("uptime_s", (now_ms() - p->sources.started_ms) / 1000));
 }
 
 int main(int argc, char **argv)
 {
     static struct process p;
     struct errbuf e = {{0}};
-    sigset_t signals;
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigprocmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread */
-
     if (read_options(&p.config, argc, argv) != 0)
         return 2;
-    enum log_format format = LOG_FORMAT_TEXT;
-    enum log_level level = LOG_LEVEL_INFO;
-    if (log_format_parse(p.config.log_format, &format) != 0 || log_level_parse(p.config.log_level, &level) != 0) {
-        fprintf(stderr, "isthmus: --log-format is text or json, --log-level debug, info, warn or error\n");
-        return 2;
-    }
-    log_configure(format, level, STDERR_FILENO);
-    if (start(&p, &e) != 0) {
-        fprintf(stderr, "isthmus: %s\n", e.text);
+    set_up_log(&p.config);
+    if (uv_loop_init(&p.loop) != 0 || start(&p, &e) != 0) {
+        fprintf(stderr, "isthmus: %s\n", e.text[0] ? e.text : "no memory");
         return 1;
     }
     log_info("started", F_STR("version", isthmus_version()), F_U64("port", hub_port(p.hub)),
-             F_STR("api", apiconfig_server(p.api)));
-    wait_for_end(&p, &signals);
-
-    signal(SIGTERM, SIG_DFL);
-    signal(SIGINT, SIG_DFL);
-    sigprocmask(SIG_UNBLOCK, &signals, NULL);
-    hub_stop_listening(p.hub);
-    hub_close(p.hub, p.config.drain_timeout_ms);
-    upstream_close(p.upstream, 5000);
-    hub_destroy(p.hub);
-    upstream_destroy(p.upstream);
-    apiconfig_put(p.api);
+             F_U64("admin_port", admin_port(p.admin)), F_STR("api", apiconfig_server(p.api)));
+    uv_run(&p.loop, UV_RUN_DEFAULT);
+    stop(&p);
     return 0;
 }

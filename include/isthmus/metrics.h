@@ -41,6 +41,11 @@ void metric_observe_us(struct metric_family *f, size_t a, size_t b, uint64_t mic
 /* An estimate from a histogram's buckets, in seconds; `q` in (0, 1]. NaN when empty. Also its count. */
 double metric_quantile(const struct metric_family *f, size_t a, size_t b, double q);
 uint64_t metric_count(const struct metric_family *f, size_t a, size_t b);
+/* The same in two steps, for the difference of two moments: what each bucket holds, bound_count + 1 of them (at most
+ * METRIC_MAX_BUCKETS), not cumulated; and the quantile of such buckets. */
+#define METRIC_MAX_BUCKETS 65
+void metric_buckets(const struct metric_family *f, size_t a, size_t b, uint64_t *buckets);
+double metric_buckets_quantile(const struct metric_family *f, const uint64_t *buckets, double q);
 
 /* A growing text, for rendering. */
 struct metric_text {
