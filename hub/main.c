@@ -8,6 +8,7 @@
 #include "hub/filewatch.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/subcommands.h"
 #include "hub/upstream.h"
 #include "isthmus/log.h"
 #include "isthmus/pulse.h"
@@ -68,8 +69,9 @@ static int read_options(struct config *config, int argc, char **argv)
                                      .host_name = host};
     int rc = options_parse(config_options, "ISTHMUS", argc, argv, config, &result, false, &e);
     if (rc == 0 && result.wants_help) {
-        options_print_help(stdout, "isthmus [FLAG ...]", "The cloud-side hub of a KubeEdge fleet.",
+        options_print_help(stdout, "isthmus [FLAG ...] | isthmus SUBCOMMAND", "The cloud-side hub of a KubeEdge fleet.",
                            config_options, "ISTHMUS");
+        subcommands_print_help(stdout);
         exit(0);
     }
     if (rc == 0 && result.wants_version) {
@@ -214,6 +216,9 @@ int main(int argc, char **argv)
     static struct process p;
     struct errbuf e = {{0}};
     signal(SIGPIPE, SIG_IGN);
+    const struct subcommand *subcommand = subcommand_find(argc, argv);
+    if (subcommand)
+        return subcommand->run(argc - 1, argv + 1);
     if (read_options(&p.config, argc, argv) != 0)
         return 2;
     set_up_log(&p.config);
