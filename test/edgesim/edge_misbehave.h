@@ -18,6 +18,7 @@
     X(TRUNCATED_JSON, "truncated-json")                                                            \
     X(DEEP_NESTING, "deep-nesting")                                                                \
     X(INVALID_UTF8, "invalid-utf8")                                                                \
+    X(NUL_NAME, "nul-name")                 /* \u0000 in a resource */                             \
     X(BINARY, "binary")                     /* a good message in a binary frame */                 \
     X(UNKNOWN_KIND, "unknown-kind")         /* resources and operations that nobody knows */       \
     X(FOREIGN_RESOURCE, "foreign-resource") /* other nodes' things */                              \
@@ -31,7 +32,7 @@
 #define EDGE_MISBEHAVIOURS_TEXT                                                                    \
     "slow-handshake, slow-reader, slow-writer, flood, oversized, endless-fragments, garbage, "     \
     "truncated-json, "                                                                             \
-    "deep-nesting, invalid-utf8, binary, unknown-kind, foreign-resource, path-tricks, "            \
+    "deep-nesting, invalid-utf8, nul-name, binary, unknown-kind, foreign-resource, path-tricks, "  \
     "wrong-node-id, no-cert, "                                                                     \
     "foreign-ca, half-open, duplicate-node"
 
