@@ -20,7 +20,7 @@
 --       5 away      hash   donor -> how many of its nodes are in flight
 --       6 lost      zset   batch -> deadline; nodes nobody can name
 --       7 lost_n    hash   batch -> how many
---       8 stat      hash   clock, landed, full, tat
+--       8 stat      hash   clock, landed, full, and "part count" of moves in h0 to h12
 -- ARGV  1 own "id/incarnation"         2 number of this beat, from 1
 --       3 last number acknowledged, 0  4 milliseconds since that beat was sent
 --       5 period ms                    6 in-flight timeout ms
@@ -37,7 +37,8 @@
 --      25... names
 local K_EPOCH, K_RECORDS, K_FLIGHT, K_META = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_AWAY, K_LOST, K_LOST_N, K_STAT = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local BACKWARD_MS, OVERDUE_MAX, LIST_MAX, HOUR_US = 1000, 1000, 1000, 3600000000
+local BACKWARD_MS, OVERDUE_MAX, LIST_MAX = 1000, 1000, 1000
+local HOUR_PARTS, PART_MS = 12, 300000
 
 local call = redis.call
 if redis.replicate_commands then
@@ -52,8 +53,7 @@ local function arg(i)
 end
 
 local t = call('TIME')
-local now_us = t[1] * 1000000 + t[2]
-local now = math.floor(now_us / 1000)
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local me, seq, acked, quiet = ARGV[1], arg(2), arg(3), arg(4)
 local period, timeout, live = arg(5), arg(6), arg(7)
 
@@ -207,14 +207,27 @@ fleet = fleet + named + anonymous
 if per_hour == 0 then
     per_hour = math.max(100, fleet)
 end
-local tat = math.max(tonumber(call('HGET', K_STAT, 'tat')) or 0, now_us)
+-- Moves are counted in twelfths of an hour. With the one that runs, thirteen of them hold every
+-- move of the last sixty minutes, and some older ones: no hour ever sees more than allowed.
+local part, lately, fields = math.floor(now / PART_MS), 0, {}
+for i = 0, HOUR_PARTS do
+    fields[i + 1] = 'h' .. i
+end
+local slot = fields[part % (HOUR_PARTS + 1) + 1]
 if not is_repeated and ARGV[14] == '1' and arg(22) > 0 then
-    tat = tat + math.floor(arg(22) * HOUR_US / per_hour)
-    call('HSET', K_STAT, 'tat', int(tat))
+    local of, count = string.match(call('HGET', K_STAT, slot) or '', '^(%d+) (%d+)$')
+    count = tonumber(of) == part and tonumber(count) or 0
+    call('HSET', K_STAT, slot, int(part) .. ' ' .. int(count + arg(22)))
+end
+for _, value in ipairs(call('HMGET', K_STAT, unpack(fields))) do
+    local of, count = string.match(value or '', '^(%d+) (%d+)$')
+    if of and part - of <= HOUR_PARTS then
+        lately = lately + count
+    end
 end
 local cap = math.max(1, math.floor(fleet * arg(12) / 1000000))
 local grant = cap - named - anonymous - granted
-grant = math.min(grant, math.floor((HOUR_US - (tat - now_us)) * per_hour / HOUR_US) - granted)
+grant = math.min(grant, per_hour - lately - granted)
 grant = math.max(0, math.min(grant, arg(11)))
 
 -- 6. The own record.

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define BACKWARD_MS 1000
-#define HOUR_US     3600000000.0
+#define PART_MS     (3600000 / GROUP_HOUR_PARTS)
 
 static void *grow(void *items, size_t *room, size_t needed, size_t item_size)
 {
@@ -259,7 +259,8 @@ void group_flush(struct group *g)
     g->queue_head = g->queue_tail = 0;
     g->named = 0;
     g->batch_count = 0;
-    g->clock_ms = g->tat_us = g->landed = g->landed_full = g->epoch = 0;
+    memset(g->parts, 0, sizeof(g->parts));
+    g->clock_ms = g->landed = g->landed_full = g->epoch = 0;
 }
 
 /* ---- the beat ---- */
@@ -345,24 +346,34 @@ static void mark_all(const struct group_beat *beat, struct group_answer *answer)
         memset(answer->moved, 1, beat->arrived_count);
 }
 
-/* In doubles and in the script's order of operations, so that both round alike. */
+/* Counts `moves` in the part of the hour that runs; returns all of the last hour, or a little more.
+ */
+static uint64_t count_moves(struct group *g, size_t moves, uint64_t now_ms)
+{
+    uint64_t part = now_ms / PART_MS, lately = 0;
+    struct group_part *own = &g->parts[part % (GROUP_HOUR_PARTS + 1)];
+    if (moves > 0)
+        *own = (struct group_part){part, (own->part == part ? own->moves : 0) + moves};
+    for (size_t i = 0; i <= GROUP_HOUR_PARTS; i++)
+        if (part - g->parts[i].part <= GROUP_HOUR_PARTS)
+            lately += g->parts[i].moves;
+    return lately;
+}
+
+/* In doubles, as the script counts. */
 static uint32_t grant_releases(struct group *g, const struct group_beat *beat, struct sums sums,
-                               bool is_repeated, uint64_t now_us)
+                               bool is_repeated, uint64_t now_ms)
 {
     double in_flight = g->named + group_anonymous(g);
     double fleet = (double)sums.fleet + in_flight;
     double per_hour = (double)g->moves_per_hour;
     if (g->moves_per_hour == 0)
         per_hour = fleet > 100 ? fleet : 100;
-    double tat = (double)(g->tat_us > now_us ? g->tat_us : now_us);
-    if (!is_repeated && beat->counts_as_moves && beat->released_count > 0) {
-        tat += floor((double)beat->released_count * HOUR_US / per_hour);
-        g->tat_us = (uint64_t)tat;
-    }
+    bool has_moves = !is_repeated && beat->counts_as_moves;
+    double lately = (double)count_moves(g, has_moves ? beat->released_count : 0, now_ms);
     double cap = fmax(1, floor(fleet * (double)g->cap_ppm / 1e6));
     double grant = cap - in_flight - (double)sums.granted;
-    double hour = floor((HOUR_US - (tat - (double)now_us)) * per_hour / HOUR_US);
-    grant = fmin(grant, hour - (double)sums.granted);
+    grant = fmin(grant, per_hour - lately - (double)sums.granted);
     grant = fmax(0, fmin(grant, (double)beat->want));
     return (uint32_t)grant;
 }
@@ -414,7 +425,7 @@ void group_beat(struct group *g, const struct group_beat *beat, uint64_t now_us,
         mark_all(beat, answer);
     else
         book(g, beat, now_ms, answer);
-    uint32_t grant = grant_releases(g, beat, sums, is_repeated, now_us);
+    uint32_t grant = grant_releases(g, beat, sums, is_repeated, now_ms);
     write_record(g, beat, since_ms, grant, now_ms);
 
     answer->view = (struct balancer_view){

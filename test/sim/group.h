@@ -44,6 +44,12 @@ struct group_batch {
 };
 #define GROUP_NOBODY UINT32_MAX
 
+/* Moves in one part of an hour. */
+#define GROUP_HOUR_PARTS 12
+struct group_part {
+    uint64_t part, moves;
+};
+
 struct group {
     uint64_t period_ms, timeout_ms, cap_ppm, moves_per_hour;
     struct group_member *members;
@@ -58,7 +64,8 @@ struct group {
     uint32_t named;
     struct group_batch *batches; /* in the order of the script's sorted set */
     size_t batch_count, batch_room;
-    uint64_t clock_ms, tat_us, landed, landed_full;
+    struct group_part parts[GROUP_HOUR_PARTS + 1];
+    uint64_t clock_ms, landed, landed_full;
     uint64_t epoch, epoch_since_ms; /* epoch 0: none */
 };
 
