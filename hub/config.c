@@ -2,6 +2,7 @@
  * more than one flag. Pure. */
 #include "hub/config.h"
 
+#include "isthmus/balance.h"
 #include "isthmus/log.h"
 
 #include <arpa/inet.h>
@@ -16,7 +17,11 @@
  * there are. */
 #define HANDSHAKES_PER_CORE 700
 
-#define FIELD(member) OPTION(struct config, member)
+/* Closing in turn what the balancer did not get to release takes no longer than this. */
+#define CLOSE_MS 20000
+
+#define FIELD(member)     OPTION(struct config, member)
+#define BALANCING(member) OPTION(struct config, balancing.member)
 #define HEADING(text)                                                                              \
     {                                                                                              \
         .help = text                                                                               \
@@ -112,13 +117,61 @@ const struct option_spec config_options[] = {
     {"queue-bytes", OPTION_NUMBER, FIELD(queue_bytes), "134217728", "BYTES",
      "Waiting messages of all edges together; beyond it edges that send are not read.", 64 * KIB, 64 * 1024 * MIB},
 
+    HEADING("Balancing"),
+    {"redis", OPTION_STRING, FIELD(redis), NULL, "URL",
+     "The Redis (5 to 7) that the replicas of a fleet share, redis://[user:password@]host:port/db or unix:///path, rediss:// for TLS; better give a password in a file or the whole URL in the environment. Without it this replica is on its own; while it is away nothing is moved and everything served.", 0, 0},
+    {"redis-group", OPTION_STRING, FIELD(redis_group), "default", "NAME",
+     "The replicas of one fleet have the same group; several fleets can share one Redis.", 0, 0},
+    {"redis-password-file", OPTION_STRING, FIELD(redis_password_file), NULL, "FILE",
+     "Holds the password for Redis in its first line; read again at every connect. A password may also be in the environment, ISTHMUS_REDIS_PASSWORD.", 0, 0},
+    {"redis-timeout", OPTION_DURATION, FIELD(redis_timeout_ms), "2s", "D",
+     "Within what time Redis must take a connection, and answer; then the connection is made anew.", 0, 0},
+    {"balance", OPTION_STRING, FIELD(balance_mode), "on", "on|dry-run|off",
+     "Whether to release connections so that all replicas hold their share; dry-run shows what it would do, a good start.", 0, 0},
+    {"balance-weight", OPTION_NUMBER, BALANCING(weight), "100", "N",
+     "This replica's share relative to the others'; give a machine with half the memory half the weight.", 1, BALANCER_WEIGHT_MAX},
+    {"balance-period", OPTION_DURATION, BALANCING(period_ms), "5s", "D",
+     "How often the replicas tell each other their numbers; the same in all of them. A replica is gone after three.", 0, 0},
+    {"balance-tolerance", OPTION_REAL, BALANCING(tolerance), "0.05", "SHARE",
+     "How far from its share, as a part of it, a replica may be before anything is done; it triggers a move, which then goes all the way.", 0, 1},
+    {"balance-tolerance-abs", OPTION_NUMBER, BALANCING(tolerance_abs), "1", "N",
+     "The same in connections; the larger of the two counts.", 1, BALANCER_LIVE_MAX},
+    {"release-rate", OPTION_NUMBER, BALANCING(release_rate), "50", "N",
+     "Connections released a second; each costs another replica a handshake, so stay well below --accept-rate.", 1, 100000},
+    {"release-max-fraction", OPTION_REAL, BALANCING(release_max_fraction), "0.1", "SHARE",
+     "How much of the whole fleet may be away at once, whatever the reason: beyond it nothing more is released.", 0, 1},
+    {"moves-per-hour", OPTION_NUMBER, BALANCING(moves_per_hour), "0", "N",
+     "Releases in an hour by all replicas together, drains apart; 0 means as many as the fleet has nodes.", 0, 1e9},
+    {"observe-seconds", OPTION_DURATION, BALANCING(observe_ms), "30s", "D",
+     "How long to watch after the last release before anything new is begun; released nodes need 30s to come back.", 0, 0},
+    {"inflight-timeout", OPTION_DURATION, BALANCING(inflight_timeout_ms), "90s", "D",
+     "How long a released or lost node is expected to come back; the same in all replicas.", 0, 0},
+    {"move-cooldown", OPTION_DURATION, BALANCING(move_cooldown_ms), "5m", "D",
+     "A node that was moved is left alone for so long.", 0, 0},
+    {"release-window", OPTION_DURATION, BALANCING(release_window_ms), "2.5s", "D",
+     "A node is let go only so soon after a renewal of its lease was answered: the lease is young then, and stays so while it is away.", 0, 0},
+    {"max-refusals", OPTION_NUMBER, BALANCING(max_refusals), "3", "N",
+     "How often one released node may be turned away to find a replica that needs it; each costs it 5s. 0 for balancers that place connections well (leastconn, agent-check).", 0, 4},
+    {"bridge-seconds", OPTION_DURATION, BALANCING(bridge_ms), "90s", "D",
+     "How long a released node's lease is renewed for it at most; a real failure meanwhile is noticed that much later. 0 turns this off, and refusals with it.", 0, 0},
+    {"futile-fraction", OPTION_REAL, BALANCING(futile_fraction), "0.8", "SHARE",
+     "When so much of what was released comes back here, the balancer in front binds nodes to replicas: stop and say so.", 0, 1},
+    {"futile-backoff", OPTION_DURATION, BALANCING(futile_backoff_ms), "1m", "D",
+     "How long to wait then before a small new try; twice as long each time.", 0, 0},
+    {"futile-backoff-max", OPTION_DURATION, BALANCING(futile_backoff_max_ms), "1h", "D",
+     "The longest such wait; whenever a replica comes or goes it ends.", 0, 0},
+    {"edge-away", OPTION_DURATION, BALANCING(edge_away_ms), "30s", "D",
+     "How long an EdgeCore sleeps after it lost its connection; change it only if yours were changed.", 0, 0},
+    {"edge-redial", OPTION_DURATION, BALANCING(edge_redial_ms), "5s", "D",
+     "How long it waits after a dial that failed; likewise.", 0, 0},
+
     HEADING("Running"),
     {"log-format", OPTION_STRING, FIELD(log_format), "text", "text|json",
      "How log lines on standard error look.", 0, 0},
     {"log-level", OPTION_STRING, FIELD(log_level), "info", "LEVEL",
      "What is logged: debug, info, warn or error.", 0, 0},
-    {"drain-timeout", OPTION_DURATION, FIELD(drain_timeout_ms), "20s", "D",
-     "How long a stop may take: edges are closed one after another and what was taken is finished.", 0, 0},
+    {"drain-timeout", OPTION_DURATION, BALANCING(drain_timeout_ms), "5m", "D",
+     "How long a drain (a stop, too) may take: edges are released one after another, what was taken is finished, leases are bridged until their nodes are back. At least twice --bridge-seconds, else half of it is for releasing; give the pod a terminationGracePeriodSeconds above it.", 0, 0},
     {.name = NULL},
 };
 /* clang-format on */
@@ -154,6 +207,7 @@ static void fill_in(struct config *c, const struct config_machine *m)
             clamp(m->open_files - reserved_files(m->open_files), 1, 10 * 1000 * 1000);
     if (!c->replica_id || !*c->replica_id)
         c->replica_id = m->host_name;
+    c->drain_timeout_ms = clamp(c->balancing.drain_timeout_ms, 0, CLOSE_MS);
 }
 
 /* ---- checks ---- */
@@ -251,7 +305,10 @@ static int check_durations(const struct config *c, struct errbuf *e)
         {"message-timeout", c->message_timeout_ms, 100},
         {"write-timeout", c->write_timeout_ms, 100},
         {"edge-timeout", c->edge_timeout_ms, 100},
-        {"drain-timeout", c->drain_timeout_ms, 100},
+        {"drain-timeout", c->balancing.drain_timeout_ms, 100},
+        {"redis-timeout", c->redis_timeout_ms, 10},
+        {"edge-away", c->balancing.edge_away_ms, 1},
+        {"edge-redial", c->balancing.edge_redial_ms, 1},
     };
     for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
         if (rules[i].ms < rules[i].least_ms) {
@@ -296,6 +353,38 @@ static int check_log(const struct config *c, struct errbuf *e)
     return 0;
 }
 
+static int check_balance_mode(struct config *c, struct errbuf *e)
+{
+    static const char *const modes[] = {
+        [BALANCER_OFF] = "off", [BALANCER_DRY_RUN] = "dry-run", [BALANCER_ON] = "on"};
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        if (strcmp(c->balance_mode, modes[i]) == 0) {
+            c->balancing.mode = (enum balancer_mode)i;
+            return 0;
+        }
+    }
+    return fail(e, "balance", "must be on, dry-run or off");
+}
+
+static int check_balancing(struct config *c, struct errbuf *e)
+{
+    int rc = check_balance_mode(c, e);
+    if (rc != 0)
+        return rc;
+    const char *wrong = balancer_config_check(&c->balancing);
+    if (wrong) {
+        errbuf_set(e, "%s", wrong);
+        return -EINVAL;
+    }
+    if (c->redis && *c->redis && balance_check_url(c->redis, e) != 0) {
+        errbuf_wrap(e, "--redis");
+        return -EINVAL;
+    }
+    if (!balance_is_group_name(c->redis_group))
+        return fail(e, "redis-group", "must be 1 to 63 letters, digits, '-', '.' or '_'");
+    return 0;
+}
+
 int config_complete(struct config *config, const struct config_machine *machine, struct errbuf *e)
 {
     fill_in(config, machine);
@@ -312,5 +401,7 @@ int config_complete(struct config *config, const struct config_machine *machine,
         rc = check_durations(config, e);
     if (rc == 0)
         rc = check_bounds(config, machine, e);
+    if (rc == 0)
+        rc = check_balancing(config, e);
     return rc;
 }

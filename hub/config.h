@@ -3,6 +3,7 @@
 #ifndef HUB_CONFIG_H
 #define HUB_CONFIG_H
 
+#include "isthmus/balancer.h"
 #include "isthmus/options.h"
 
 #include <stdbool.h>
@@ -47,8 +48,16 @@ struct config {
     uint64_t event_queue;        /* events of one node that may wait */
     uint64_t queue_bytes;        /* waiting messages in all */
 
+    /* balancing */
+    const char *balance_mode; /* as given; what it means stands in `balancing` */
+    struct balancer_config balancing;
+    const char *redis; /* URL, perhaps with a password: never logged; NULL or "": on its own */
+    const char *redis_group, *redis_password_file;
+    uint64_t redis_timeout_ms;
+
     const char *log_format, *log_level;
-    uint64_t drain_timeout_ms;
+    uint64_t drain_timeout_ms; /* derived: what the last closing of sessions may take of
+                                * balancing.drain_timeout_ms, which is the flag */
 };
 
 /* Where the names of fields, flags and defaults stand. */

@@ -57,7 +57,13 @@ static void test_contract(void **state)
                                         "replica-id",
                                         "control-socket",
                                         "log-format",
-                                        "log-level"};
+                                        "log-level",
+                                        "redis",
+                                        "redis-group",
+                                        "redis-password-file",
+                                        "redis-timeout",
+                                        "balance",
+                                        "drain-timeout"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         bool found = false;
         for (const struct option_spec *s = config_options; s->name || s->help; s++)
@@ -86,6 +92,51 @@ static void test_defaults(void **state)
     assert_string_equal(c.replica_id, "host-1");
     assert_null(c.advertise_address); /* the upstream pool finds it */
     assert_string_equal(c.log_level, "info");
+}
+
+/* The defaults stand in two places: where the plan's own tests and the simulator find them, and in
+ * the table of flags. */
+static void test_balancing(void **state)
+{
+    (void)state;
+    struct config c;
+    const struct balancer_config fallback = BALANCER_CONFIG_DEFAULT;
+    assert_int_equal(LOAD(&c), 0);
+    assert_memory_equal(&c.balancing, &fallback, sizeof(fallback));
+    assert_null(c.redis);
+    assert_string_equal(c.redis_group, "default");
+    assert_int_equal(c.redis_timeout_ms, 2000);
+
+    assert_int_equal(LOAD(&c, "--balance=dry-run", "--balance-weight=50", "--balance-tolerance=0.1",
+                          "--bridge-seconds=0", "--drain-timeout=10s",
+                          "--redis=redis://hub:secret@[::1]:6380/2", "--redis-group=west.1"),
+                     0);
+    assert_int_equal(c.balancing.mode, BALANCER_DRY_RUN);
+    assert_int_equal(c.balancing.weight, 50);
+    assert_true(c.balancing.tolerance > 0.09 && c.balancing.tolerance < 0.11);
+    assert_int_equal(c.balancing.bridge_ms, 0);
+    assert_int_equal(c.balancing.drain_timeout_ms, 10000);
+    assert_int_equal(c.drain_timeout_ms, 10000);
+    assert_int_equal(LOAD(&c, "--balance=off", "--drain-timeout=1h"), 0);
+    assert_int_equal(c.balancing.mode, BALANCER_OFF);
+    assert_int_equal(c.drain_timeout_ms, 20000);
+}
+
+static void test_balancing_refusals(void **state)
+{
+    (void)state;
+    struct config c;
+    expect_refused("--balance: must be on, dry-run or off", LOAD(&c, "--balance=yes"));
+    expect_refused("--balance-weight: 0: must be from 1", LOAD(&c, "--balance-weight=0"));
+    expect_refused("--balance-period must be", LOAD(&c, "--balance-period=50ms"));
+    expect_refused("--inflight-timeout must be", LOAD(&c, "--inflight-timeout=10s"));
+    expect_refused("--max-refusals", LOAD(&c, "--max-refusals=5"));
+    expect_refused("--edge-away: must be at least", LOAD(&c, "--edge-away=0"));
+    expect_refused("--redis-timeout: must be at least", LOAD(&c, "--redis-timeout=0"));
+    expect_refused("--redis: must begin with redis://", LOAD(&c, "--redis=localhost:6379"));
+    expect_refused("--redis: the port must be", LOAD(&c, "--redis=redis://:geheim@host:0"));
+    assert_null(strstr(error.text, "geheim"));
+    expect_refused("--redis-group: must be", LOAD(&c, "--redis-group={a}"));
 }
 
 static void test_machines(void **state)
@@ -174,9 +225,10 @@ static void test_turned_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_contract), cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_machines), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_proxies),  cmocka_unit_test(test_turned_off),
+        cmocka_unit_test(test_contract),  cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_balancing), cmocka_unit_test(test_balancing_refusals),
+        cmocka_unit_test(test_machines),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_proxies),   cmocka_unit_test(test_turned_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
