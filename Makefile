@@ -67,7 +67,7 @@ programs: $(B)/isthmus $(B)/devapi $(B)/edgesim $(if $(SIM),$(B)/balance-sim)
 run:
 	@scripts/deps.sh run
 	@$(MAKE) --no-print-directory programs
-	@B=$(B) scripts/run.sh
+	@exec env B=$(B) scripts/run.sh
 
 ## make test        everything that needs no Go: unit, golden, system, simulation
 test:
