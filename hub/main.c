@@ -8,6 +8,7 @@
 #include "hub/filewatch.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/notify.h"
 #include "hub/subcommands.h"
 #include "hub/upstream.h"
 #include "isthmus/log.h"
@@ -34,6 +35,7 @@ struct process {
     struct facts_sources sources;
     struct admin *admin;
     struct filewatch files;
+    struct notify notify;
 
     uv_loop_t loop;
     uv_signal_t signals[3];
@@ -96,11 +98,20 @@ static void set_up_log(const struct config *config)
     log_configure(format, level, STDERR_FILENO);
 }
 
+/* Whoever starts us may be told how we are; who cannot be told is no reason not to serve. */
+static void open_notify(struct notify *notify)
+{
+    struct errbuf e = {{0}};
+    if (notify_open_here(notify, &e) != 0)
+        log_warn("service_manager_not_told", F_STR("error", e.text));
+}
+
 /* ---- files ---- */
 
 static void reload(struct process *p, const char *why)
 {
     struct errbuf e = {{0}};
+    notify_reloading(&p->notify);
     int rc = apiconfig_reload(p->api, &e);
     if (rc == 0)
         rc = hub_reload_tls(p->hub, &e);
@@ -110,6 +121,7 @@ static void reload(struct process *p, const char *why)
         log_error("reload_failed", F_STR("why", why), F_STR("error", e.text));
     else
         log_info("reloaded", F_STR("why", why));
+    notify_ready(&p->notify, rc != 0 ? "Serving; the last reload failed, see the log" : "Serving");
 }
 
 static void on_files_changed(void *context)
@@ -132,14 +144,18 @@ static void on_signal(uv_signal_t *handle, int number)
 
 static void on_beat(uv_timer_t *timer)
 {
-    (void)timer;
-    pulse_beat(now_ms());
+    struct process *p = timer->data;
+    uint64_t now = now_ms();
+    pulse_beat(now);
+    if (p->admin && notify_is_due(&p->notify, now))
+        notify_life(&p->notify, admin_is_live(p->admin), now);
 }
 
 static int start_loop(struct process *p, struct errbuf *e)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     int rc = uv_timer_init(&p->loop, &p->beat);
+    p->beat.data = p;
     if (rc == 0)
         rc = uv_timer_start(&p->beat, on_beat, 0, BEAT_MS);
     for (size_t i = 0; rc == 0 && i < 3; i++) {
@@ -198,6 +214,7 @@ static void close_loop(struct process *p)
 
 static void stop(struct process *p)
 {
+    notify_stopping(&p->notify);
     admin_set_stopping(p->admin);
     for (size_t i = 0; i < 3; i++) /* a second signal ends the process at once */
         uv_signal_stop(&p->signals[i]);
@@ -222,12 +239,14 @@ int main(int argc, char **argv)
     if (read_options(&p.config, argc, argv) != 0)
         return 2;
     set_up_log(&p.config);
+    open_notify(&p.notify);
     if (uv_loop_init(&p.loop) != 0 || start(&p, &e) != 0) {
         fprintf(stderr, "isthmus: %s\n", e.text[0] ? e.text : "no memory");
         return 1;
     }
     log_info("started", F_STR("version", isthmus_version()), F_U64("port", hub_port(p.hub)),
              F_U64("admin_port", admin_port(p.admin)), F_STR("api", apiconfig_server(p.api)));
+    notify_ready(&p.notify, "Serving");
     uv_run(&p.loop, UV_RUN_DEFAULT);
     stop(&p);
     return 0;
