@@ -37,12 +37,11 @@ static void read_common_name(const X509_NAME *subject, struct identity *identity
         identity->common_name[0] = '\0';
 }
 
-void identity_read(X509 *certificate, struct identity *identity)
+void identity_read_subject(const X509_NAME *subject, struct identity *identity)
 {
     *identity = (struct identity){.is_node = false};
-    if (!certificate)
+    if (!subject)
         return;
-    const X509_NAME *subject = X509_get_subject_name(certificate);
     bool is_old = false;
     read_common_name(subject, identity);
     for (int at = X509_NAME_get_index_by_NID(subject, NID_organizationName, -1); at >= 0;
@@ -56,6 +55,18 @@ void identity_read(X509 *certificate, struct identity *identity)
             is_old = true;
     }
     identity->is_legacy = is_old && strcmp(identity->common_name, "kubeedge.io") == 0;
+}
+
+void identity_read(X509 *certificate, struct identity *identity)
+{
+    identity_read_subject(certificate ? X509_get_subject_name(certificate) : NULL, identity);
+}
+
+bool identity_is_of(const struct identity *identity, const char *node_id)
+{
+    const size_t prefix = sizeof(NODE_PREFIX) - 1;
+    return identity->is_node && strncmp(identity->common_name, NODE_PREFIX, prefix) == 0 &&
+           strcmp(identity->common_name + prefix, node_id) == 0;
 }
 
 static bool refuse(struct upgrade_answer *answer, unsigned status, enum refuse_reason reason,
@@ -92,20 +103,13 @@ static bool check_headers(const struct upgrade_request *r, struct upgrade_answer
     return true;
 }
 
-static bool names_node(const struct identity *identity, const char *node_id)
-{
-    const size_t prefix = sizeof(NODE_PREFIX) - 1;
-    return identity->is_node && strncmp(identity->common_name, NODE_PREFIX, prefix) == 0 &&
-           strcmp(identity->common_name + prefix, node_id) == 0;
-}
-
 void upgrade_check(const struct upgrade_request *request, const struct identity *identity,
                    bool takes_legacy, struct upgrade_answer *answer)
 {
     *answer = (struct upgrade_answer){.status = 101};
     if (!check_handshake(request, answer) || !check_headers(request, answer))
         return;
-    if (names_node(identity, request->node_id))
+    if (identity_is_of(identity, request->node_id))
         return;
     if (takes_legacy && identity->is_legacy) {
         answer->is_legacy = true;

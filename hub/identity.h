@@ -18,6 +18,10 @@ struct identity {
 
 /* `certificate` NULL gives an identity that fits nothing. */
 void identity_read(X509 *certificate, struct identity *identity);
+/* The same of a subject, such as a certificate request's. */
+void identity_read_subject(const X509_NAME *subject, struct identity *identity);
+/* Whether it is that node's own. */
+bool identity_is_of(const struct identity *identity, const char *node_id);
 
 /* What EdgeHub's upgrade request brings along. Texts are borrowed; NULL: the header is missing. */
 struct upgrade_request {

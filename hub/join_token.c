@@ -120,7 +120,7 @@ static json_t *load(struct span part, enum join_token_verdict *verdict)
 {
     struct secret_bytes bytes = {0};
     int rc = decode(part, &bytes);
-    *verdict = rc == -ENOMEM ? JOIN_TOKEN_NO_MEMORY : JOIN_TOKEN_MALFORMED;
+    *verdict = rc == -ENOMEM ? TOKEN_NO_MEMORY : TOKEN_MALFORMED;
     if (rc != 0)
         return NULL;
     json_t *json = json_loadb((char *)bytes.at, bytes.size, JSON_REJECT_DUPLICATES, NULL);
@@ -152,12 +152,12 @@ static enum join_token_verdict check_signature(const struct span parts[3], const
     size_t signed_size = parts[0].size + 1 + parts[1].size;
     int rc = decode(parts[2], &given);
     if (rc != 0)
-        return rc == -ENOMEM ? JOIN_TOKEN_NO_MEMORY : JOIN_TOKEN_MALFORMED;
+        return rc == -ENOMEM ? TOKEN_NO_MEMORY : TOKEN_MALFORMED;
     bool is_right = HMAC(hash, key->at, (int)key->size, (const unsigned char *)parts[0].at,
                          signed_size, mac, &mac_size) != NULL &&
                     given.size == mac_size && CRYPTO_memcmp(given.at, mac, mac_size) == 0;
     secret_bytes_free(&given);
-    return is_right ? JOIN_TOKEN_VALID : JOIN_TOKEN_SIGNATURE;
+    return is_right ? TOKEN_VALID : TOKEN_SIGNATURE;
 }
 
 /* A NumericDate may have a fraction (RFC 7519, section 2). */
@@ -172,14 +172,14 @@ static enum join_token_verdict check_times(const json_t *claims, int64_t now_s)
 {
     double expires, begins;
     if (!read_time(claims, "exp", &expires))
-        return JOIN_TOKEN_MALFORMED;
+        return TOKEN_MALFORMED;
     if ((double)now_s >= expires)
-        return JOIN_TOKEN_EXPIRED;
+        return TOKEN_EXPIRED;
     if (!json_object_get(claims, "nbf"))
-        return JOIN_TOKEN_VALID;
+        return TOKEN_VALID;
     if (!read_time(claims, "nbf", &begins))
-        return JOIN_TOKEN_MALFORMED;
-    return (double)now_s < begins ? JOIN_TOKEN_EXPIRED : JOIN_TOKEN_VALID;
+        return TOKEN_MALFORMED;
+    return (double)now_s < begins ? TOKEN_EXPIRED : TOKEN_VALID;
 }
 
 enum join_token_verdict join_token_verify(const char *jwt, size_t size,
@@ -188,16 +188,16 @@ enum join_token_verdict join_token_verify(const char *jwt, size_t size,
     struct span parts[3];
     enum join_token_verdict verdict;
     if (!split(jwt, size, parts))
-        return JOIN_TOKEN_MALFORMED;
+        return TOKEN_MALFORMED;
     json_t *header = load(parts[0], &verdict);
     if (!header)
         return verdict;
     const EVP_MD *hash = hash_of(header);
     json_decref(header);
     if (!hash)
-        return JOIN_TOKEN_ALGORITHM;
+        return TOKEN_ALGORITHM;
     verdict = check_signature(parts, hash, ca_key);
-    if (verdict != JOIN_TOKEN_VALID)
+    if (verdict != TOKEN_VALID)
         return verdict;
     json_t *claims = load(parts[1], &verdict);
     if (!claims)
@@ -214,7 +214,7 @@ bool join_token_is_good(const char *token, size_t size, const struct secret_byte
     hash_ca(ca, hash);
     return size > HASH_SIZE && token[HASH_SIZE] == '.' && memcmp(token, hash, HASH_SIZE) == 0 &&
            join_token_verify(token + HASH_SIZE + 1, size - HASH_SIZE - 1, ca_key,
-                             now_s + margin_s) == JOIN_TOKEN_VALID;
+                             now_s + margin_s) == TOKEN_VALID;
 }
 
 int join_token_expiry(const char *token, size_t size, int64_t *expires_s)
@@ -227,7 +227,7 @@ int join_token_expiry(const char *token, size_t size, int64_t *expires_s)
         return -EBADMSG;
     json_t *claims = load(parts[1], &verdict);
     if (!claims)
-        return verdict == JOIN_TOKEN_NO_MEMORY ? -ENOMEM : -EBADMSG;
+        return verdict == TOKEN_NO_MEMORY ? -ENOMEM : -EBADMSG;
     bool has_time = read_time(claims, "exp", &expires) && expires >= 0 && expires < 1e15;
     json_decref(claims);
     if (!has_time)

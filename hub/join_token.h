@@ -19,13 +19,13 @@ int join_token_create(const struct secret_bytes *ca, const struct secret_bytes *
                       int64_t expires_s, char **token) __attribute__((warn_unused_result));
 
 enum join_token_verdict {
-    JOIN_TOKEN_VALID,
-    JOIN_TOKEN_MALFORMED,
-    JOIN_TOKEN_ALGORITHM, /* neither HS256, HS384 nor HS512, or a header that demands more than that
+    TOKEN_VALID,
+    TOKEN_MALFORMED,
+    TOKEN_ALGORITHM, /* neither HS256, HS384 nor HS512, or a header that demands more than that
                            */
-    JOIN_TOKEN_SIGNATURE, /* not made with this key */
-    JOIN_TOKEN_EXPIRED,
-    JOIN_TOKEN_NO_MEMORY
+    TOKEN_SIGNATURE, /* not made with this key */
+    TOKEN_EXPIRED,
+    TOKEN_NO_MEMORY
 };
 
 /* Judges the JWT part. As CloudCore, but a token without `exp` is malformed and one from before its

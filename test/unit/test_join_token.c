@@ -62,12 +62,12 @@ static void test_made_as_cloudcore_does(void **state)
 static void test_algorithms_and_times(void **state)
 {
     (void)state;
-    assert_int_equal(JOIN_TOKEN_VALID, verify(JWT, EXPIRES - 1));
-    assert_int_equal(JOIN_TOKEN_EXPIRED, verify(JWT, EXPIRES));
-    assert_int_equal(JOIN_TOKEN_VALID, verify(JWT_384, EXPIRES - 1));
-    assert_int_equal(JOIN_TOKEN_VALID, verify(JWT_512, EXPIRES));
-    assert_int_equal(JOIN_TOKEN_EXPIRED, verify(JWT_512, EXPIRES + 1));
-    assert_int_equal(JOIN_TOKEN_EXPIRED, verify(JWT_512, 1767219999));
+    assert_int_equal(TOKEN_VALID, verify(JWT, EXPIRES - 1));
+    assert_int_equal(TOKEN_EXPIRED, verify(JWT, EXPIRES));
+    assert_int_equal(TOKEN_VALID, verify(JWT_384, EXPIRES - 1));
+    assert_int_equal(TOKEN_VALID, verify(JWT_512, EXPIRES));
+    assert_int_equal(TOKEN_EXPIRED, verify(JWT_512, EXPIRES + 1));
+    assert_int_equal(TOKEN_EXPIRED, verify(JWT_512, 1767219999));
 }
 
 static void test_malformed(void **state)
@@ -92,13 +92,13 @@ static void test_malformed(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
         enum join_token_verdict verdict = verify(malformed[i], 0);
-        if (verdict != JOIN_TOKEN_MALFORMED)
+        if (verdict != TOKEN_MALFORMED)
             fail_msg("'%s' gave %d", malformed[i], verdict);
     }
     char *huge = malloc(JOIN_TOKEN_MAX_BYTES + 2);
     memset(huge, 'A', JOIN_TOKEN_MAX_BYTES + 1);
     huge[1] = huge[3] = '.';
-    assert_int_equal(JOIN_TOKEN_MALFORMED,
+    assert_int_equal(TOKEN_MALFORMED,
                      join_token_verify(huge, JOIN_TOKEN_MAX_BYTES + 1, &key, 0));
     free(huge);
 }
@@ -106,10 +106,10 @@ static void test_malformed(void **state)
 static void test_algorithms_that_are_none(void **state)
 {
     (void)state;
-    assert_int_equal(JOIN_TOKEN_ALGORITHM, verify("eyJhbGciOiJub25lIn0." CLAIMS ".AAAA", 0));
-    assert_int_equal(JOIN_TOKEN_ALGORITHM, verify("e30." CLAIMS ".AAAA", 0));
+    assert_int_equal(TOKEN_ALGORITHM, verify("eyJhbGciOiJub25lIn0." CLAIMS ".AAAA", 0));
+    assert_int_equal(TOKEN_ALGORITHM, verify("e30." CLAIMS ".AAAA", 0));
     /* {"alg":"HS256","crit":["x"]}, signed */
-    assert_int_equal(JOIN_TOKEN_ALGORITHM, verify("eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ." CLAIMS
+    assert_int_equal(TOKEN_ALGORITHM, verify("eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ." CLAIMS
                                                   ".pWxO8gJnvJDGG72-p17bEIcJwZzslB2aeDhJi-fRk1s",
                                                   0));
 }
@@ -119,18 +119,18 @@ static void test_wrong_signatures(void **state)
     (void)state;
     /* One bit of the last byte; the claims of another; a signature cut short; the right one of
      * another hash. */
-    assert_int_equal(JOIN_TOKEN_SIGNATURE,
+    assert_int_equal(TOKEN_SIGNATURE,
                      verify(HS256 "." CLAIMS ".Yl7QN_g0_TjgLF9GTJovScQh7RhHPM6uBemoIMMTagA", 0));
     assert_int_equal(
-        JOIN_TOKEN_SIGNATURE,
+        TOKEN_SIGNATURE,
         verify(HS256 ".eyJleHAiOjE5NjcyMjU2MDB9.Yl7QN_g0_TjgLF9GTJovScQh7RhHPM6uBemoIMMTagE", 0));
-    assert_int_equal(JOIN_TOKEN_SIGNATURE, verify(HS256 "." CLAIMS ".Yl7Q", 0));
+    assert_int_equal(TOKEN_SIGNATURE, verify(HS256 "." CLAIMS ".Yl7Q", 0));
     assert_int_equal(
-        JOIN_TOKEN_SIGNATURE,
+        TOKEN_SIGNATURE,
         verify(HS256 "." CLAIMS ".vT1GBCmt4sYMNADWupQdquR8anqvwPRKh47ucDfAkavhzIdvWKpHqLLQgufVQBzJ",
                0));
     key_bytes[0]++;
-    assert_int_equal(JOIN_TOKEN_SIGNATURE, verify(JWT, 0));
+    assert_int_equal(TOKEN_SIGNATURE, verify(JWT, 0));
     key_bytes[0]--;
 }
 
@@ -175,10 +175,10 @@ static void test_without_memory(void **state)
         heap_fail_nth(n);
         enum join_token_verdict verdict = join_token_verify(JWT, strlen(JWT), &key, 0);
         if (!heap_fail_end()) {
-            assert_int_equal(JOIN_TOKEN_VALID, verdict);
+            assert_int_equal(TOKEN_VALID, verdict);
             break;
         }
-        assert_int_equal(JOIN_TOKEN_NO_MEMORY, verdict);
+        assert_int_equal(TOKEN_NO_MEMORY, verdict);
     }
 }
 
