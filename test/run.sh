@@ -112,11 +112,11 @@ run_pytest() {
     "$python" -m pytest -p no:cacheprovider -q -ra --tb=short --color=no --durations=10 "$@" \
         "${pytest_options[@]}" >"$log" 2>&1 </dev/null || status=$?
     summary=$(grep -E '^[0-9]+ (passed|failed|error|skipped|deselected)' "$log" | tail -n 1)
-    good=$(sed -n 's/.*\b\([0-9]*\) passed.*/\1/p' <<<"$summary")
+    good=$(grep -oE '[0-9]+ passed' <<<"$summary" | awk '{n += $1} END {print n + 0}')
     bad=$(grep -oE '[0-9]+ (failed|errors?)' <<<"$summary" | awk '{n += $1} END {print n + 0}')
     # 5: nothing was selected, which is no success either.
     [ "$status" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
-    account "$part" "${good:-0}" "$bad" $((SECONDS - start)) "$log"
+    account "$part" "$good" "$bad" $((SECONDS - start)) "$log"
 }
 
 # What make says is only of interest when it fails.

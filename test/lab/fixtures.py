@@ -73,11 +73,9 @@ def lab(tmp_path, authority, request):
     made = Lab(tmp_path, authority)
     request.node.lab = made
     yield made
-    try:
-        made.close()
-    finally:
-        if not getattr(request.node, "has_failed", False):
-            shutil.rmtree(tmp_path, ignore_errors=True)
+    made.close()  # where this fails, the logs are still to be shown
+    if not getattr(request.node, "has_failed", False):
+        shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @pytest.fixture

@@ -108,15 +108,17 @@ class Hub:
     def __init__(self, folder, authority, devapi, *flags, name="hub", certificate=None,
                  https=False, environment=None):
         self.folder, self.authority, self.devapi, self.name = folder, authority, devapi, name
-        self.flags, self.https, self.environment = flags, https, environment or {}
+        self.flags, self.environment = flags, environment or {}
         self.port, self.admin_port = free_port(), free_port()
+        self.https_port = free_port() if https else None
         self.certificate, self.key = certificate or authority.server()
         self.process = None
 
     def arguments(self):
         return [program("isthmus"), "--kubeconfig", self.devapi.kubeconfig,
                 "--websocket-address", f"127.0.0.1:{self.port}",
-                "--admin-address", f"127.0.0.1:{self.admin_port}", "--https-address", "",
+                "--admin-address", f"127.0.0.1:{self.admin_port}",
+                "--https-address", f"127.0.0.1:{self.https_port}" if self.https_port else "",
                 "--control-socket", self.folder / f"{self.name}.sock", "--replica-id", self.name,
                 "--tls-ca", self.authority.ca, "--tls-cert", self.certificate, "--tls-key", self.key,
                 *self.flags]
@@ -140,13 +142,30 @@ class Hub:
         except OSError:
             return False
 
-    def admin(self, path):
-        """(status, text)"""
+    def ask_admin(self, method, path, body=None):
+        """(response, whose headers can be read; bytes)"""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
-            connection.request("GET", path)
+            connection.request(method, path, body)
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return response, response.read()
+        finally:
+            connection.close()
+
+    def admin(self, path):
+        """(status, text)"""
+        response, body = self.ask_admin("GET", path)
+        return response.status, body.decode()
+
+    def ask_https(self, method, path):
+        """(status, bytes, the server's certificate as DER) of the port where edges that join ask."""
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.https_port, context=context, timeout=10)
+        try:
+            connection.request(method, path)
+            certificate = connection.sock.getpeercert(binary_form=True)
+            response = connection.getresponse()
+            return response.status, response.read(), certificate
         finally:
             connection.close()
 
