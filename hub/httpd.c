@@ -215,7 +215,9 @@ static int on_request(struct connection *c, const char *path, size_t size)
 
 static void on_body(struct connection *c, const char *bytes, size_t size)
 {
-    if (!c->body || size > c->httpd->options.max_body_bytes - c->body_size) {
+    if (!c->body)
+        return; /* answered without it: lws announces the body of "Content-Length: 0" too */
+    if (size > c->httpd->options.max_body_bytes - c->body_size) {
         c->is_too_large = true;
         return;
     }
@@ -226,7 +228,7 @@ static void on_body(struct connection *c, const char *bytes, size_t size)
 static int on_body_complete(struct connection *c)
 {
     if (!c->body)
-        return -1;
+        return 0;
     c->body[c->body_size] = '\0';
     return handle(c);
 }
