@@ -116,10 +116,18 @@ fuzz:
 	@$(MAKE) --no-print-directory fuzzers
 	@B=$(B) test/fuzz/run.sh 60
 
-## make lint        clang-format, clang-tidy, shellcheck
+## make lint        clang-format, clang-tidy, shellcheck, headers, tables in the documents
 lint:
 	@scripts/deps.sh lint
-	@scripts/lint.sh
+	@$(MAKE) --no-print-directory $(B)/doc-tables
+	@B=$(B) scripts/lint.sh
+
+## make docs        the documents' tables of flags and metrics, from the program's own
+.PHONY: docs
+docs:
+	@scripts/deps.sh build
+	@$(MAKE) --no-print-directory $(B)/doc-tables
+	@B=$(B) scripts/doc-tables.sh
 
 format:
 	@clang-format -i $$(git ls-files '*.c' '*.h')
@@ -163,6 +171,9 @@ $(B)/edgesim: $(EDGESIM) $(LIBS)
 
 $(B)/balance-sim: $(SIM) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $(SIM) $(B)/libbalancer.a $(B)/libbase.a $(PKG_LIBS) -lpthread -lm
+
+$(B)/doc-tables: $(B)/obj/test/tools/doc_tables.o $(LIBS)
+	$(CC) $(LDFLAGS) -o $@ $< $(LIBS) $(PKG_LIBS) -lpthread -lm
 
 # A unit test can reach every module; --wrap lets it make the n-th allocation fail (test/lib/heap.h).
 WRAP := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup

@@ -117,7 +117,7 @@ static bool is_host(struct part host, bool is_bracketed)
 /* "host", "host:port", "[address]:port" */
 static int read_host(struct part at, struct redis_url *url, struct errbuf *e)
 {
-    struct part host = at, port = {0};
+    struct part host, port = {0};
     bool is_bracketed = at.size > 0 && at.at[0] == '[';
     const char *end = is_bracketed ? memchr(at.at, ']', at.size) : NULL;
     if (is_bracketed && !end)

@@ -156,7 +156,7 @@ bool edge_answer_says_ready(const struct json_span *node)
     jsonscan_init(&s, conditions.at, conditions.size);
     bool ready = true;
     int rc = jsonscan_enter_array(&s);
-    while (rc == 0 && (rc = jsonscan_next_element(&s)) == 1) {
+    while (rc == 0 && jsonscan_next_element(&s) == 1) {
         rc = jsonscan_value(&s, &condition);
         if (rc == 0 && condition.kind == JSON_KIND_OBJECT)
             ready = ready && condition_says_ready(&condition);
