@@ -83,7 +83,7 @@ static int read_options(struct config *config, int argc, char **argv)
     if (rc == 0)
         rc = config_complete(config, &machine, &e);
     if (rc != 0)
-        fprintf(stderr, "isthmus: %s\n", e.text);
+        fprintf(stderr, "isthmus: %s\n(isthmus --help explains the flags)\n", e.text);
     return rc;
 }
 
@@ -228,6 +228,17 @@ static void stop(struct process *p)
     log_info("stopped", F_U64("uptime_s", (now_ms() - p->sources.started_ms) / 1000));
 }
 
+/* With what the machine decided where no flag did. */
+static void log_started(const struct process *p)
+{
+    const struct config *c = &p->config;
+    log_info("started", F_STR("version", isthmus_version()), F_STR("replica", c->replica_id),
+             F_U64("port", hub_port(p->hub)), F_U64("admin_port", admin_port(p->admin)),
+             F_STR("api", apiconfig_server(p->api)), F_U64("hub_threads", c->hub_threads),
+             F_U64("upstream_threads", c->upstream_threads),
+             F_U64("max_connections", c->max_connections), F_U64("accept_rate", c->accept_rate));
+}
+
 int main(int argc, char **argv)
 {
     static struct process p;
@@ -244,8 +255,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "isthmus: %s\n", e.text[0] ? e.text : "no memory");
         return 1;
     }
-    log_info("started", F_STR("version", isthmus_version()), F_U64("port", hub_port(p.hub)),
-             F_U64("admin_port", admin_port(p.admin)), F_STR("api", apiconfig_server(p.api)));
+    log_started(&p);
     notify_ready(&p.notify, "Serving");
     uv_run(&p.loop, UV_RUN_DEFAULT);
     stop(&p);

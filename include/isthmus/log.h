@@ -41,6 +41,8 @@ struct log_field {
 #define F_F64(k, v)     {.type = LOG_FIELD_F64, .key = (k), .as.f64 = (v)}
 #define F_BOOL(k, v)    {.type = LOG_FIELD_BOOL, .key = (k), .as.boolean = (v)}
 #define F_END           {.type = LOG_FIELD_END}
+/* Says nothing where there is nothing to say. */
+#define F_SUPPRESSED(n) {.type = (n) ? LOG_FIELD_U64 : LOG_FIELD_END, .key = "suppressed", .as.u64 = (n)}
 
 /* Where lines go and from which level on. Before the first call: text, info, stderr. Call before threads start. */
 void log_configure(enum log_format format, enum log_level level, int fd);
@@ -76,7 +78,7 @@ bool log_site_admit(struct log_site *site, uint64_t *suppressed);
         uint64_t log_suppressed_ = 0;                                                              \
         if (log_enabled(level) && log_site_admit(&log_site_, &log_suppressed_))                    \
             log_emit((level), (event),                                                             \
-                     LOG_FIELDS(__VA_ARGS__, F_U64("suppressed", log_suppressed_)));               \
+                     LOG_FIELDS(__VA_ARGS__, F_SUPPRESSED(log_suppressed_)));                      \
     } while (0)
 
 #endif
