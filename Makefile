@@ -72,13 +72,13 @@ run:
 ## make test        everything that needs no Go: unit, golden, system, simulation
 test:
 	@scripts/deps.sh test fuzz
-	@$(MAKE) --no-print-directory programs units fuzzers
+	@$(MAKE) --no-print-directory programs units fuzzers benches
 	@B=$(B) test/run.sh
 
 ## make test-long   what takes its time
 test-long:
 	@scripts/deps.sh test fuzz
-	@$(MAKE) --no-print-directory programs units fuzzers
+	@$(MAKE) --no-print-directory programs units fuzzers benches
 	@B=$(B) test/run.sh --long
 
 ## make e2e         a real kube-apiserver, etcd and EdgeCore through the hub (needs Go)
