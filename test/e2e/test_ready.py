@@ -1,12 +1,12 @@
 """A node registers through the hub, turns Ready and stays Ready."""
 
 import time
-from datetime import datetime
 
 import pytest
 
-from stack.cluster import GRACE_SECONDS, ready
+from stack.cluster import GRACE_SECONDS
 from stack.edge import NODES
+from stack.observe import first_ready, lost_events, not_ready, renewal_gaps
 from stack.processes import wait_until
 
 RENEWAL_SECONDS = 10
@@ -84,29 +84,9 @@ def test_stays_ready(nodes, watches, fleet, hub, pytestconfig):
         time.sleep(1)
 
     for name in NODES:
-        since_ready = [ready(node) for when, _, node in watches["nodes"].of(name)
-                       if when >= first_ready(watches["nodes"], name)]
-        assert set(since_ready) == {"True"}, f"{name} was {since_ready}"
-        gaps = renewal_gaps(watches["leases"], name, began)
+        lost = not_ready(watches["nodes"], name, first_ready(watches["nodes"], name))
+        assert not lost, f"{name} was {lost}"
+        gaps = renewal_gaps(watches["leases"], name, began, slack=RENEWAL_SECONDS)
         assert len(gaps) >= stay / RENEWAL_SECONDS - 2, f"{name}: only {len(gaps)} renewals in {stay} s"
         assert max(gaps) < GRACE_SECONDS / 2, f"{name}: renewals {max(gaps):.1f} s apart"
-    bad = [(event["involvedObject"]["name"], event["reason"])
-           for when, _, event in list(watches["events"].events)
-           if when > began and event["involvedObject"]["name"] in NODES
-           and event["reason"] in ("NodeNotReady", "NodeNotSchedulable", "Rebooted")]
-    assert not bad
-
-
-def first_ready(watch, name):
-    return next(when for when, _, node in watch.of(name) if ready(node) == "True")
-
-
-def renewal_gaps(watch, name, since):
-    """Seconds between renewals, as the edge dated them and as they reached the API server;
-    the larger of the two for each."""
-    seen = []
-    for when, _, lease in watch.of(name):
-        if when > since - RENEWAL_SECONDS:
-            renewed = datetime.fromisoformat(lease["spec"]["renewTime"].replace("Z", "+00:00"))
-            seen.append((when, renewed.timestamp()))
-    return [max(b[0] - a[0], b[1] - a[1]) for a, b in zip(seen, seen[1:])]
+    assert not lost_events(watches["events"], NODES, began)
