@@ -7,10 +7,13 @@ tests apply to it: a test marked `needs("downstream")` is skipped for one that d
 import glob
 import os
 import shutil
+import sys
 import tempfile
 import time
 
 import pytest
+
+sys.path.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # test/lab
 
 from stack.api import Watch
 from stack.cluster import Cluster, ready
@@ -41,6 +44,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(ability): skipped for a hub without it")
     config.addinivalue_line("markers", "long: skipped without --long")
+    config.addinivalue_line("markers", "cloudcore: needs the original CloudCore among the peers")
     os.makedirs(config.getoption("--log-dir"), exist_ok=True)
 
 
@@ -94,14 +98,23 @@ def authority(work_dir):
 
 
 @pytest.fixture(scope="session")
-def hub(pytestconfig, cluster, peers, authority, log_dir):
+def make_hub(pytestconfig, cluster, peers, authority, log_dir):
+    """make_hub(NAME, FLAG...) makes the hub that was asked for; it is not started yet."""
     flags = pytestconfig.getoption("--hub-flag")
-    if pytestconfig.getoption("--hub") == "cloudcore":
-        started = CloudCore(peers, cluster, authority, log_dir, flags=flags)
-    else:
+    how = IMPERSONATE[pytestconfig.getoption("--impersonation")]
+
+    def make(name, *more):
+        if pytestconfig.getoption("--hub") == "cloudcore":
+            return CloudCore(peers, cluster, authority, log_dir, name, flags=[*flags, *more])
         program = pytestconfig.getoption("--hub-program")
-        how = IMPERSONATE[pytestconfig.getoption("--impersonation")]
-        started = Isthmus(program, cluster, authority, log_dir, flags=[how, *flags])
+        return Isthmus(program, cluster, authority, log_dir, name, flags=[how, *flags, *more])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hub(make_hub):
+    started = make_hub("hub")
     try:
         yield started.start()
     finally:

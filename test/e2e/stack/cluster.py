@@ -4,7 +4,6 @@ The API server authorizes with Node and RBAC, runs NodeRestriction, and writes a
 which the tests read who did what: the hub under its own name, or the hub for a node.
 """
 
-import base64
 import json
 import os
 import shutil
@@ -132,12 +131,10 @@ class Cluster:
         """Writes a kubeconfig (JSON is YAML too) and returns its path."""
         user = {"tokenFile": token_file} if token_file else {
             "client-certificate": cert[0], "client-key": cert[1]}
-        with open(self.ca.crt, "rb") as file:
-            authority = base64.b64encode(file.read()).decode()
         config = {
             "apiVersion": "v1", "kind": "Config", "current-context": "e2e",
             "clusters": [{"name": "e2e", "cluster": {"server": f"https://127.0.0.1:{self.port}",
-                                                     "certificate-authority-data": authority}}],
+                                                     "certificate-authority": self.ca.crt}}],
             "users": [{"name": name, "user": user}],
             "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": name}}],
         }

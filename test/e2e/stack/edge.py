@@ -14,7 +14,7 @@ class Edge:
     def __init__(self, peers, name, authority, hub, work_dir, log_dir, flags=()):
         self.name = name
         self.root_dir = os.path.join(work_dir, name)
-        cert, key = authority.issue(name, f"/O=system:nodes/CN=system:node:{name}", "clientAuth")
+        cert, key = authority.node(name)
         self.process = Process("edgecore-" + name, [
             os.path.join(peers, "edgecore"), "--name", name, "--root-dir", self.root_dir,
             "--websocket-server", hub.websocket, "--http-server", "https://" + hub.https,

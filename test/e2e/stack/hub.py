@@ -22,7 +22,7 @@ class Isthmus:
     def __init__(self, program, cluster, authority, log_dir, name="hub", ports=None, flags=()):
         self.cluster = cluster
         websocket, https = ports or (free_port(), free_port())
-        self.admin_port = free_port()
+        self.port, self.admin_port = websocket, free_port()
         self.websocket, self.https = f"127.0.0.1:{websocket}", f"127.0.0.1:{https}"
         cert, key = server_certificate(authority)
         self.process = Process(name, [
@@ -49,27 +49,31 @@ class Isthmus:
                 return int(float(line.split()[-1]))
         raise KeyError("isthmus_edge_connections")
 
-    def stop(self):
-        return self.process.stop(15)
+    def stop(self, seconds=15):
+        """The exit status; 0 if it could do in time all that a stop asks for."""
+        return self.process.stop(seconds)
 
 
 class CloudCore:
-    """KubeEdge's own hub, with the administrator's rights: it is no subject of the tests."""
+    """KubeEdge's own hub, with the administrator's rights: it is no subject of the tests. `modules`
+    are switched on besides those that serve nodes and pods."""
 
     can = {"downstream"}
 
-    def __init__(self, peers, cluster, authority, log_dir, name="cloudcore", ports=None, flags=()):
+    def __init__(self, peers, cluster, authority, log_dir, name="cloudcore", ports=None, flags=(), modules=()):
         websocket, https = ports or (free_port(), free_port())
-        self.websocket_port = websocket
+        self.port = websocket
         self.websocket, self.https = f"127.0.0.1:{websocket}", f"127.0.0.1:{https}"
         self.monitor_port = free_port()
         self.folder = os.path.join(cluster.dir, name)
         os.makedirs(self.folder, exist_ok=True)
         cluster.apply_crds()
-        config = os.path.join(self.folder, "cloudcore.yaml")
-        with open(config, "w", encoding="ascii") as file:
-            json.dump(self._config(cluster, authority, https), file, indent=1)
-        self.process = Process(name, [os.path.join(peers, "cloudcore"), "--config", config, *flags], log_dir)
+        config = self._config(cluster, authority, https)
+        config["modules"].update({module: {"enable": True} for module in modules})
+        path = os.path.join(self.folder, "cloudcore.yaml")
+        with open(path, "w", encoding="ascii") as file:
+            json.dump(config, file, indent=1)
+        self.process = Process(name, [os.path.join(peers, "cloudcore"), "--config", path, *flags], log_dir)
 
     def _config(self, cluster, authority, https):
         cert, key = server_certificate(authority)
@@ -83,7 +87,7 @@ class CloudCore:
                     "advertiseAddress": ["127.0.0.1"], "nodeLimit": 500,
                     "tlsCAFile": authority.crt, "tlsCAKeyFile": authority.key,
                     "tlsCertFile": cert, "tlsPrivateKeyFile": key,
-                    "websocket": {"enable": True, "address": "127.0.0.1", "port": self.websocket_port},
+                    "websocket": {"enable": True, "address": "127.0.0.1", "port": self.port},
                     "https": {"enable": True, "address": "127.0.0.1", "port": https},
                     "unixsocket": {"enable": True, "address": f"unix://{self.folder}/csi.sock"},
                 },
@@ -95,7 +99,7 @@ class CloudCore:
     def start(self):
         self.process.start()
         # It sleeps up to ten seconds on purpose before it listens.
-        self.process.wait_for(lambda: listening(self.websocket_port), 40)
+        self.process.wait_for(lambda: listening(self.port), 40)
         return self
 
     def edges_connected(self):

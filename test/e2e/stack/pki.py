@@ -10,7 +10,7 @@ class Authority:
     def __init__(self, folder, name):
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
-        self.crt = os.path.join(folder, "ca.crt")
+        self.crt = self.ca = os.path.join(folder, "ca.crt")
         self.key = os.path.join(folder, "ca.key")
         _openssl("req", "-x509", "-subj", f"/CN={name}", "-days", "3650",
                  "-addext", "basicConstraints=critical,CA:TRUE",
@@ -32,6 +32,13 @@ class Authority:
         _openssl("req", "-x509", "-CA", self.crt, "-CAkey", self.key, "-subj", subject,
                  "-days", "365", *extensions, *_new_key(key), "-out", crt)
         return crt, key
+
+    def node(self, name):
+        """The certificate and key of a node, made once."""
+        paths = tuple(os.path.join(self.folder, name + end) for end in (".crt", ".key"))
+        if os.path.exists(paths[0]):
+            return paths
+        return self.issue(name, f"/O=system:nodes/CN=system:node:{name}", "clientAuth")
 
 
 def signing_key(path):
