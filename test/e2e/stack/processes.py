@@ -44,9 +44,11 @@ _taken = set()
 
 
 def free_port():
-    """A TCP port that nobody listens on, below the range that outgoing connections take from."""
+    """A TCP port that nobody listens on, below the range that outgoing connections take from. Runs side
+    by side are each given a range of their own (run.sh)."""
+    first, last = os.environ.get("ISTHMUS_E2E_PORTS", "20000-31999").split("-")
     for _ in range(200):
-        port = random.randrange(20000, 32000)
+        port = random.randint(int(first), int(last))
         if port in _taken:
             continue
         with socket.socket() as probe:
