@@ -56,6 +56,8 @@ struct httpd_exchange {
     size_t body_size;
     bool is_too_large; /* answered before the body is there, which is passed over */
     bool is_body_over;
+    bool is_last; /* without a length libwebsockets would wait for the body of a PUT or POST for
+                     ever */
     struct httpd_response response;
     bool is_head_sent;
     size_t sent;
@@ -131,11 +133,10 @@ static int send_head(struct httpd_exchange *c)
     return lws_finalize_write_http_header(c->wsi, start, &at, end);
 }
 
-/* libwebsockets would wait for the body of a PUT that has none. */
 static int finish(struct httpd_exchange *c)
 {
     drop_exchange(c);
-    if (c->method == HTTPD_OTHER)
+    if (c->is_last)
         return -1;
     c->phase = PHASE_RECEIVING;
     restart_deadline(c);
@@ -292,6 +293,8 @@ static int on_request(struct httpd_exchange *c, const char *path, size_t size)
     if (lws_hdr_copy(c->wsi, c->query, QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS) < 0)
         return -1;
     bool is_with_body = has_body(c->wsi, &body_size);
+    c->is_last = c->method != HTTPD_GET && c->method != HTTPD_HEAD &&
+                 lws_hdr_total_length(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) == 0;
     c->is_too_large = body_size > c->httpd->options.max_body_bytes;
     if (!is_with_body || c->is_too_large)
         return handle(c);
