@@ -2,17 +2,12 @@
  * they are JSON as they are. Everything else is escaped. */
 #include "hub/answer.h"
 
+#include "hub/frame.h"
+
 #include <assert.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
-
-/* The fixed words of an envelope, a UUID and two numbers. */
-#define ENVELOPE_BYTES 512
-#define UUID_BYTES     37
 
 /* ---- results ---- */
 
@@ -108,40 +103,6 @@ void result_ok(struct result *result)
     result->happened = true;
 }
 
-/* ---- writing ---- */
-
-struct writer {
-    char *at, *end;
-};
-
-static void put(struct writer *w, const char *bytes, size_t size)
-{
-    assert((size_t)(w->end - w->at) >= size); /* the room was computed before */
-    memcpy(w->at, bytes, size);
-    w->at += size;
-}
-
-static void put_text(struct writer *w, const char *text)
-{
-    put(w, text, strlen(text));
-}
-
-static void put_escaped(struct writer *w, const char *text, size_t size)
-{
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-        char escape[8];
-        if (c == '"' || c == '\\') {
-            put(w, "\\", 1);
-            put(w, text + i, 1);
-        } else if (c < 0x20) {
-            put(w, escape, (size_t)snprintf(escape, sizeof(escape), "\\u%04x", c));
-        } else {
-            put(w, text + i, 1);
-        }
-    }
-}
-
 static void set_failure(struct result *result, unsigned code, const char *reason, const char *message)
 {
     result->kind = RESULT_FAILURE;
@@ -153,13 +114,13 @@ static void set_failure(struct result *result, unsigned code, const char *reason
 
     /* An escape makes six bytes of one at worst, but our messages hold at most a quotation mark here and there. */
     struct writer w = {result->own_status, result->own_status + sizeof(result->own_status)};
-    put_text(&w, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"");
-    put_escaped(&w, result->own_text, size);
-    put_text(&w, "\",\"reason\":\"");
-    put_text(&w, reason);
+    writer_text(&w, "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"metadata\":{},\"status\":\"Failure\",\"message\":\"");
+    writer_escaped(&w, result->own_text, size);
+    writer_text(&w, "\",\"reason\":\"");
+    writer_text(&w, reason);
     char number[32];
     snprintf(number, sizeof(number), "\",\"code\":%u}", code);
-    put_text(&w, number);
+    writer_text(&w, number);
     result->body = (struct text_span){result->own_status, (size_t)(w.at - result->own_status)};
 }
 
@@ -178,80 +139,7 @@ void result_failure(struct result *result, unsigned code, const char *reason, co
     set_failure(result, code, reason, message);
 }
 
-/* ---- message ids ---- */
-
-/* Random bytes by the page: a system call for each id would cost more than the rest of an answer. */
-static const unsigned char *random_bytes(size_t size)
-{
-    static _Thread_local unsigned char pool[2048];
-    static _Thread_local size_t used = sizeof(pool);
-    if (used + size > sizeof(pool)) {
-        for (size_t got = 0; got < sizeof(pool);) {
-            ssize_t n = getrandom(pool + got, sizeof(pool) - got, 0);
-            if (n > 0)
-                got += (size_t)n;
-            else
-                assert(errno == EINTR);
-        }
-        used = 0;
-    }
-    used += size;
-    return pool + used - size;
-}
-
-/* RFC 9562, version 4. */
-static void make_uuid(char to[UUID_BYTES])
-{
-    static const char digits[] = "0123456789abcdef";
-    unsigned char b[16];
-    memcpy(b, random_bytes(sizeof(b)), sizeof(b));
-    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *to++ = '-';
-        *to++ = digits[b[i] >> 4];
-        *to++ = digits[b[i] & 0x0f];
-    }
-    *to = '\0';
-}
-
 /* ---- envelopes ---- */
-
-struct frame {
-    struct text_span parent, version, resource;
-    const char *source, *operation;
-};
-
-static void put_head(struct writer *w, const struct frame *f, int64_t wall_ms)
-{
-    char id[UUID_BYTES], number[32];
-    make_uuid(id);
-    put_text(w, "{\"header\":{\"msg_id\":\"");
-    put(w, id, UUID_BYTES - 1);
-    if (f->parent.size > 0) {
-        put_text(w, "\",\"parent_msg_id\":\"");
-        put(w, f->parent.at, f->parent.size);
-    }
-    put(w, number, (size_t)snprintf(number, sizeof(number), "\",\"timestamp\":%" PRId64, wall_ms));
-    if (f->version.size > 0) {
-        put_text(w, ",\"resourceversion\":\"");
-        put(w, f->version.at, f->version.size);
-        put_text(w, "\"");
-    }
-    put_text(w, "},\"route\":{\"source\":\"");
-    put_text(w, f->source);
-    put_text(w, "\",\"group\":\"resource\",\"operation\":\"");
-    put_text(w, f->operation);
-    put_text(w, "\",\"resource\":\"");
-    put(w, f->resource.at, f->resource.size);
-    put_text(w, "\"},\"content\":");
-}
-
-static void put_tail(struct writer *w)
-{
-    put_text(w, "}\n");
-}
 
 /* Fills everything but the payload. */
 static void address(struct reply *r, const struct message *question)
@@ -309,21 +197,21 @@ static void put_content(struct writer *w, const struct upstream_kind_info *info,
 {
     bool failed = result->kind == RESULT_FAILURE;
     if (info->answer == ANSWER_OBJECT_RESP) {
-        put_text(w, failed ? "{\"Object\":null,\"Err\":{\"ErrStatus\":" : "{\"Object\":");
-        put(w, result->body.at, result->body.size);
-        put_text(w, failed ? "}}" : ",\"Err\":null}");
+        writer_text(w, failed ? "{\"Object\":null,\"Err\":{\"ErrStatus\":" : "{\"Object\":");
+        writer_put(w, result->body.at, result->body.size);
+        writer_text(w, failed ? "}}" : ",\"Err\":null}");
     } else if (failed && (kind == UPSTREAM_POD_DELETE || kind == UPSTREAM_PODSTATUS_UPDATE)) {
-        put_text(w, "{\"ErrStatus\":");
-        put(w, result->body.at, result->body.size);
-        put_text(w, "}");
+        writer_text(w, "{\"ErrStatus\":");
+        writer_put(w, result->body.at, result->body.size);
+        writer_text(w, "}");
     } else if (result->kind == RESULT_OBJECT && info->answer == ANSWER_PLAIN_OBJECT) {
-        put(w, result->body.at, result->body.size);
+        writer_put(w, result->body.at, result->body.size);
     } else if (failed || result->kind == RESULT_TEXT) {
-        put_text(w, "\"");
-        put_escaped(w, result->text.at, result->text.size);
-        put_text(w, "\"");
+        writer_text(w, "\"");
+        writer_escaped(w, result->text.at, result->text.size);
+        writer_text(w, "\"");
     } else {
-        put_text(w, "\"OK\"");
+        writer_text(w, "\"OK\"");
     }
 }
 
@@ -338,13 +226,23 @@ static const char *operation_of(const struct upstream_kind_info *info, enum upst
     return as_error ? "error" : "response";
 }
 
+/* What the edge will store, so that no older version of it follows. */
+static void name_object(struct reply *reply, const struct message *question, const struct result *result)
+{
+    const struct route *r = &question->route;
+    if (result->kind != RESULT_OBJECT)
+        return;
+    reply->object = resource_hash(upstream_kinds[r->kind].object, &r->ns, &r->name);
+    reply->object_version = resource_version(result->version.at, result->version.size);
+}
+
 struct reply *answer_compose(const struct message *question, const struct result *result, int64_t wall_ms)
 {
     enum upstream_kind kind = question->route.kind;
     const struct upstream_kind_info *info = &upstream_kinds[kind];
     assert(info->answer != ANSWER_NONE && result->kind != RESULT_NONE);
     const struct envelope *e = &question->envelope;
-    char legacy[RESOURCE_MAX_NAMESPACE + RESOURCE_MAX_NAME + 16];
+    char legacy[RESOURCE_MAX_NAMESPACE + RESOURCE_MAX_NAME + 16], id[UUID_BYTES];
     struct frame frame = {
         .parent = {e->msg_id.at, e->msg_id.size},
         .resource = {e->resource.at, e->resource.size},
@@ -360,43 +258,19 @@ struct reply *answer_compose(const struct message *question, const struct result
                                                r->ns.at, (int)r->name.size, r->name.at);
     }
 
-    size_t room = ENVELOPE_BYTES + frame.parent.size + frame.version.size + frame.resource.size +
+    size_t room = FRAME_BYTES + frame.parent.size + frame.version.size + frame.resource.size +
                   result->body.size + 6 * result->text.size;
     struct reply *reply = reply_for(question, room);
     if (!reply)
         return NULL;
     struct writer w = {reply_text(reply), reply_text(reply) + room};
-    put_head(&w, &frame, wall_ms);
+    uuid_make(id);
+    frame_begin(&w, &frame, wall_ms, id);
     put_content(&w, info, kind, result);
-    put_tail(&w);
+    frame_end(&w);
     reply->size = (size_t)(w.at - reply_text(reply));
     reply->outcome = REPLY_ANSWERED;
     reply->succeeded = result->happened;
-    return reply;
-}
-
-struct reply *answer_push(const struct message *question, const struct push *push, int64_t wall_ms)
-{
-    char resource[RESOURCE_MAX_NAMESPACE + RESOURCE_MAX_NAME + RESOURCE_MAX_TYPE + 4];
-    int size = snprintf(resource, sizeof(resource), "%.*s/%s/%.*s", (int)push->ns.size, push->ns.at, push->type,
-                        (int)push->name.size, push->name.at);
-    assert(size > 0 && (size_t)size < sizeof(resource));
-    struct frame frame = {
-        .version = push->version,
-        .resource = {resource, (size_t)size},
-        .source = "edgecontroller",
-        .operation = push->operation,
-    };
-    size_t room = ENVELOPE_BYTES + (size_t)size + push->version.size + push->content.size;
-    struct reply *reply = reply_for(question, room);
-    if (!reply)
-        return NULL;
-    struct writer w = {reply_text(reply), reply_text(reply) + room};
-    put_head(&w, &frame, wall_ms);
-    put(&w, push->content.at, push->content.size);
-    put_tail(&w);
-    reply->size = (size_t)(w.at - reply_text(reply));
-    reply->outcome = REPLY_PUSH;
-    reply->message_bytes = 0;
+    name_object(reply, question, result);
     return reply;
 }

@@ -44,14 +44,4 @@ struct reply *answer_compose(const struct message *question, const struct result
  * that this cannot fail: without it a session would wait for ever for what it has reserved. */
 struct reply *answer_none(struct message *question, enum reply_outcome outcome);
 
-/* A message from the cloud to the session of `question`: `operation` on `ns`/`type`/`name` with a JSON content. `version` may
- * be empty. NULL: no memory. Resource parts must be plain (no escapes needed). */
-struct push {
-    const char *operation;
-    struct text_span ns, name;
-    const char *type;
-    struct text_span version, content;
-};
-struct reply *answer_push(const struct message *question, const struct push *push, int64_t wall_ms);
-
 #endif

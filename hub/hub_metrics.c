@@ -2,7 +2,6 @@
  * are label values first of all. */
 #include "hub/hub_metrics.h"
 
-#include "hub/join_request.h"
 #include "hub/message.h"
 #include "hub/reasons.h"
 
@@ -66,11 +65,6 @@ static const double seconds_bounds[] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
 #define LABEL_CODE                                                                                 \
     {                                                                                              \
         "code", code_names, API_CODE_COUNT                                                         \
-    }
-
-#define LABEL_JOIN_RESULT                                                                          \
-    {                                                                                              \
-        "result", join_result_names, JOIN_RESULT_COUNT                                             \
     }
 
 #define BOUNDS_COUNTER   NULL

@@ -28,7 +28,6 @@
     X(UPSTREAM_WAITING,     "isthmus_upstream_waiting",              GAUGE,     LANE, NONE,    "Messages waiting for an API request, by lane.") \
     X(UPSTREAM_IN_FLIGHT,   "isthmus_upstream_in_flight",            GAUGE,     LANE, NONE,    "API requests in flight, by lane.")        \
     X(UPSTREAM_BYTES,       "isthmus_upstream_waiting_bytes",        GAUGE,     NONE, NONE,    "Bytes of messages taken and not finished.") \
-    X(JOIN_REQUESTS,        "isthmus_join_requests_total",           COUNTER,   JOIN_RESULT, NONE, "Requests to the join endpoint, by result.") \
     X(API_REQUESTS,         "isthmus_api_requests_total",            COUNTER,   KIND, CODE,    "API requests finished, by kind and class of HTTP status.") \
     X(API_SECONDS,          "isthmus_api_request_seconds",           HISTOGRAM, LANE, NONE,    "Duration of API requests, retries included, by lane.")
 /* clang-format on */

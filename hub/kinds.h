@@ -7,6 +7,7 @@
 #define HUB_KINDS_H
 
 #include "hub/answer.h"
+#include "hub/downmessage.h"
 #include "hub/message.h"
 #include "isthmus/apiclient.h"
 #include "isthmus/options.h"

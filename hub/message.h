@@ -67,6 +67,8 @@ struct reply {
     bool succeeded;            /* the API call did what was asked (lease renewals count by it) */
     uint64_t received_ms;      /* of the message: the latency is measured where the answer is written */
     size_t message_bytes;      /* what the session reserved for it */
+    uint64_t object, object_version; /* which object it carries, and its version; 0: none, or none that is stored */
+    uint64_t push_id;          /* of a push whose acknowledgement is waited for; 0: nobody waits */
     size_t size;               /* of the payload; 0: nothing to send */
     char buffer[];             /* REPLY_HEADROOM, then the payload */
 };

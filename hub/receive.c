@@ -11,6 +11,7 @@
  * RETRY_MS. */
 #include "hub/session.h"
 
+#include "hub/frame.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
 #include "hub/upstream.h"
@@ -20,7 +21,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -178,18 +178,6 @@ void session_retry(struct session *s)
 
 /* ---- whole messages ---- */
 
-static void make_uuid(char text[37])
-{
-    unsigned char b[16];
-    if (RAND_bytes(b, sizeof(b)) != 1)
-        memset(b, 0, sizeof(b));
-    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-             b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
-             b[14], b[15]);
-}
-
 /* As viaduct answers its control messages (pkg/viaduct/pkg/conn/ws.go): the same resource,
  * operation response, "ack". The spans go out as they came in. */
 static void answer_control(struct session *s, const struct envelope *e)
@@ -198,7 +186,7 @@ static void answer_control(struct session *s, const struct envelope *e)
         "{\"header\":{\"msg_id\":\"%s\",\"parent_msg_id\":\"%.*s\",\"timestamp\":%" PRIu64
         "},\"route\":{\"operation\":\"response\",\"resource\":\"%.*s\"},"
         "\"content\":\"ack\"}\n";
-    char id[37];
+    char id[UUID_BYTES];
     struct timespec now;
     size_t room = sizeof(form) + sizeof(id) + e->msg_id.size + e->resource.size + 32;
     struct reply *r = reply_create(room);
@@ -206,7 +194,7 @@ static void answer_control(struct session *s, const struct envelope *e)
         session_close(s, CLOSE_NO_MEMORY, NULL);
         return;
     }
-    make_uuid(id);
+    uuid_make(id);
     clock_gettime(CLOCK_REALTIME, &now);
     int size = snprintf(reply_text(r), room, form, id, (int)e->msg_id.size,
                         e->msg_id.size ? e->msg_id.at : "",

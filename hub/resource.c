@@ -193,3 +193,35 @@ int resource_api_path(enum resource_kind kind, const struct text_span *ns,
     to[p.size] = '\0';
     return (int)p.size;
 }
+
+/* FNV-1a, 64 bits. */
+static uint64_t hash_bytes(uint64_t hash, const char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001b3;
+    return hash;
+}
+
+uint64_t resource_hash(enum resource_kind kind, const struct text_span *ns,
+                       const struct text_span *name)
+{
+    if (kind == RESOURCE_NONE)
+        return 0;
+    const char first = (char)kind;
+    uint64_t hash = hash_bytes(0xcbf29ce484222325, &first, 1);
+    if (resource_is_namespaced(kind))
+        hash = hash_bytes(hash, ns->at, ns->size);
+    hash = hash_bytes(hash, "/", 1);
+    return hash_bytes(hash, name->at, name->size) | 1;
+}
+
+uint64_t resource_version(const char *text, size_t size)
+{
+    uint64_t version = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9' || version > UINT64_MAX / 10 - 1)
+            return 0;
+        version = version * 10 + (uint64_t)(text[i] - '0');
+    }
+    return version;
+}

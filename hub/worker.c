@@ -7,6 +7,7 @@
  * Everything here: the worker's thread, but for init, start, stop, join and fini. */
 #include "hub/worker.h"
 
+#include "hub/frame.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
 #include "isthmus/log.h"
@@ -234,8 +235,12 @@ static void sleep_for(struct job *job, uint64_t ms)
 
 static void send_push(struct job *job)
 {
-    struct reply *push = answer_push(job->message, &job->run->push, wall_ms());
+    char id[UUID_BYTES];
+    uuid_make(id);
+    struct reply *push = downmessage_compose(&job->run->push, job->message->from, id, wall_ms());
     job->run->has_push = false;
+    if (push)
+        push->push_id = 0; /* nobody resends this one */
     if (push)
         hub_deliver(job->worker->upstream->hub, push);
     else

@@ -354,7 +354,7 @@ static void test_node_insert_of_an_existing_node(void **state)
     struct apiresponse found = http(200, OBJECT);
     assert_int_equal(RUN_CALL, run_continue(&run, &found));
     assert_true(run.has_push);
-    struct reply *push = answer_push(m, &run.push, 1);
+    struct reply *push = downmessage_compose(&run.push, m->from, "b5b3f1ec-0d27-4d4b-9d3a-0e2ef1ad7c25", 1);
     assert_non_null(push);
     assert_int_equal(REPLY_PUSH, push->outcome);
     json_t *json = json_loadb(reply_text(push), push->size, JSON_REJECT_DUPLICATES, NULL);
