@@ -37,6 +37,11 @@ const struct option_spec config_options[] = {
     {"allowed-node-labels", OPTION_LIST, FIELD(allowed_node_labels), NULL, "KEY",
      "A label that NodeRestriction keeps nodes from setting on themselves and that the hub sets for them when they ask; may be repeated. The edge role labels are always set.", 0, 0},
 
+    {"downstream", OPTION_BOOL, FIELD(downstream), "true", NULL,
+     "Watch pods, ConfigMaps, Secrets and Nodes, and push them to the edges that want them.", 0, 0},
+    {"deny-nodes", OPTION_STRING, FIELD(deny_nodes), NULL, "FILE",
+     "Names of nodes, one a line, that are kept out; re-read when it changes and on SIGHUP.", 0, 0},
+
     HEADING("Addresses"),
     {"websocket-address", OPTION_STRING, FIELD(websocket_address), "[::]:10000", "HOST:PORT",
      "Where edges connect (TLS with client certificates).", 0, 0},

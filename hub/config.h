@@ -13,6 +13,8 @@ struct config {
     /* what we talk to */
     const char *kubeconfig;
     bool impersonate;
+    bool downstream;
+    const char *deny_nodes;
 
     /* where edges and people reach us */
     const char *websocket_address, *https_address, *admin_address, *control_socket;

@@ -18,6 +18,7 @@ void facts_gather(struct facts *f, const struct facts_sources *sources, bool is_
                         .connections = hub_connections(sources->hub)};
     f->is_api_healthy = upstream_is_healthy(sources->upstream, &f->api_text);
     upstream_stats(sources->upstream, &f->upstream);
+    downstream_stats(sources->downstream, &f->downstream);
     process_read(&f->process);
     f->pulse_count = pulse_read(now_ms, f->pulses, PULSE_MAX);
 }

@@ -3,6 +3,7 @@
 #ifndef HUB_FACTS_H
 #define HUB_FACTS_H
 
+#include "hub/downstream.h"
 #include "hub/history.h"
 #include "hub/process.h"
 #include "hub/upstream.h"
@@ -21,6 +22,7 @@ struct facts {
     bool is_api_healthy;
     const char *api_text;
     struct upstream_stats upstream;
+    struct downstream_stats downstream;
     struct process_stats process;
     struct pulse_view pulses[PULSE_MAX];
     size_t pulse_count;
@@ -33,6 +35,7 @@ struct facts_sources {
     const struct config *config;
     struct hub *hub;
     const struct upstream *upstream;
+    struct downstream *downstream; /* NULL: off */
     const struct apiconfig *api;
     uint64_t started_ms;
 };

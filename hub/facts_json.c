@@ -126,6 +126,31 @@ static json_t *api(const struct facts *f)
                      (json_int_t)f->upstream.waiting_bytes, "codes", by_label(M_API_REQUESTS, 1));
 }
 
+static json_t *watches(const struct downstream_stats *s)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < DOWN_WATCH_COUNT; i++)
+        json_array_append_new(array, json_pack("{s:s, s:b, s:b, s:s}", "name", down_watch_names[i], "healthy",
+                                               s->watches[i].is_healthy, "synced", s->watches[i].is_synced, "text",
+                                               s->watches[i].text));
+    return array;
+}
+
+/* null while it is turned off. */
+static json_t *down(const struct facts *f)
+{
+    const struct downstream_stats *s = &f->downstream;
+    if (!s->is_on)
+        return json_null();
+    return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "synced", s->is_synced,
+                     "records", s->has_records, "connected", (json_int_t)s->connected, "waiting",
+                     (json_int_t)s->waiting, "in_flight", (json_int_t)s->in_flight, "content_bytes",
+                     (json_int_t)s->content_bytes, "record_writes_waiting", (json_int_t)s->record_writes, "objects",
+                     (json_int_t)s->objects, "links", (json_int_t)s->links, "nodes", (json_int_t)s->nodes,
+                     "index_bytes", (json_int_t)s->index_bytes, "watches", watches(s), "pushes",
+                     by_label(M_PUSHES, 0));
+}
+
 static json_t *process(const struct facts *f)
 {
     const struct process_stats *p = &f->process;
@@ -176,13 +201,13 @@ json_t *facts_to_json(const struct facts *f, const struct history *history)
 {
     return json_pack(
         "{s:s, s:s, s:I, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o}",
+        "s:o, s:o, s:o}",
         "replica", f->config->replica_id, "version", f->version, "uptime_s",
         (json_int_t)((f->now_ms - f->started_ms) / 1000), "state",
         f->is_stopping ? "stopping" : "serving", "live", health_check(f, HEALTH_LIVE, NULL),
         "ready", health_check(f, HEALTH_READY, NULL), "accepting",
         health_check(f, HEALTH_ACCEPTING, NULL), "edges", edges(f), "rates", rates(history),
-        "lanes", lanes(f, history), "api", api(f), "kinds", by_label(M_MESSAGES_RECEIVED, 0),
+        "lanes", lanes(f, history), "api", api(f), "down", down(f), "kinds", by_label(M_MESSAGES_RECEIVED, 0),
         "outcomes", by_label(M_MESSAGES_FINISHED, 1), "refused", by_label(M_EDGE_REFUSED, 0),
         "closed", by_label(M_EDGE_CLOSED, 0), "dropped", by_label(M_MESSAGES_DROPPED, 0), "process",
         process(f), "threads", threads(f), "history", past(history));

@@ -92,6 +92,11 @@ int hub_start(struct hub *hub, struct upstream *upstream, struct errbuf *e)
     return rc;
 }
 
+void hub_set_downstream(struct hub *hub, struct downstream *downstream)
+{
+    hub->downstream = downstream;
+}
+
 void hub_deliver(struct hub *hub, struct reply *reply)
 {
     assert(reply->to.loop < hub->loop_count);

@@ -7,9 +7,11 @@
 
 #include "hub/config.h"
 #include "hub/message.h"
+#include "hub/reasons.h"
 #include "isthmus/errbuf.h"
 
 struct hub;
+struct downstream;
 struct upstream;
 
 /* Makes TLS contexts and listening sockets, so that everything that can be wrong with flags and files is said here. Control
@@ -19,6 +21,9 @@ int hub_create(const struct config *config, struct hub **hub, struct errbuf *e)
 /* Starts the threads; messages go to `upstream` (borrowed until hub_destroy). Control thread. */
 int hub_start(struct hub *hub, struct upstream *upstream, struct errbuf *e) __attribute__((warn_unused_result));
 
+/* Who is told of sessions and acknowledgements; before hub_start(). NULL: nobody. Control thread. */
+void hub_set_downstream(struct hub *hub, struct downstream *downstream);
+
 /* Any thread; takes the reply. If the session is gone it is counted and freed. */
 void hub_deliver(struct hub *hub, struct reply *reply);
 
@@ -26,6 +31,8 @@ void hub_deliver(struct hub *hub, struct reply *reply);
 uint16_t hub_port(const struct hub *hub);
 /* Whether new connections would be taken now: not at --max-connections, not draining. Any thread. */
 bool hub_accepts(const struct hub *hub);
+/* Any thread: has the session closed, wherever it is. */
+void hub_close_session(struct hub *hub, struct session_ref session, enum close_reason reason);
 /* Live sessions now. Any thread. */
 uint64_t hub_connections(const struct hub *hub);
 /* New certificate, key and CA from the same files for new connections; live ones stay. Control thread, blocks for file

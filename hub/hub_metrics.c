@@ -2,6 +2,7 @@
  * are label values first of all. */
 #include "hub/hub_metrics.h"
 
+#include "hub/downstream.h"
 #include "hub/message.h"
 #include "hub/reasons.h"
 
@@ -65,6 +66,19 @@ static const double seconds_bounds[] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
 #define LABEL_CODE                                                                                 \
     {                                                                                              \
         "code", code_names, API_CODE_COUNT                                                         \
+    }
+
+#define LABEL_PUSH_OUTCOME                                                                         \
+    {                                                                                              \
+        "outcome", push_outcome_names, PUSHED_COUNT                                                \
+    }
+#define LABEL_RECORD_RESULT                                                                        \
+    {                                                                                              \
+        "result", record_result_names, RECORD_RESULT_COUNT                                         \
+    }
+#define LABEL_WATCH                                                                                \
+    {                                                                                              \
+        "watch", down_watch_names, DOWN_WATCH_COUNT                                                \
     }
 
 #define BOUNDS_COUNTER   NULL

@@ -28,6 +28,16 @@
     X(UPSTREAM_WAITING,     "isthmus_upstream_waiting",              GAUGE,     LANE, NONE,    "Messages waiting for an API request, by lane.") \
     X(UPSTREAM_IN_FLIGHT,   "isthmus_upstream_in_flight",            GAUGE,     LANE, NONE,    "API requests in flight, by lane.")        \
     X(UPSTREAM_BYTES,       "isthmus_upstream_waiting_bytes",        GAUGE,     NONE, NONE,    "Bytes of messages taken and not finished.") \
+    X(PUSHES,               "isthmus_pushes_total",                  COUNTER,   PUSH_OUTCOME, NONE, "Messages pushed to edges, by what became of them.") \
+    X(PUSH_SECONDS,         "isthmus_push_seconds",                  HISTOGRAM, NONE, NONE,    "From the first writing of a push to its acknowledgement.") \
+    X(PUSHES_WAITING,       "isthmus_pushes_waiting",                GAUGE,     NONE, NONE,    "Objects that connected edges are still to get, those in flight included.") \
+    X(PUSHES_IN_FLIGHT,     "isthmus_pushes_in_flight",              GAUGE,     NONE, NONE,    "Pushes that wait for their acknowledgement.") \
+    X(RECORD_WRITES,        "isthmus_record_writes_total",           COUNTER,   RECORD_RESULT, NONE, "Requests that write ObjectSync and ClusterObjectSync records, by result.") \
+    X(WATCH_HEALTHY,        "isthmus_watch_healthy",                 GAUGE,     WATCH, NONE,   "1 while the watch of this kind of object runs.") \
+    X(WATCH_EVENTS,         "isthmus_watch_objects_total",           COUNTER,   WATCH, NONE,   "Objects listed and watch events received, by kind.") \
+    X(INDEX_OBJECTS,        "isthmus_index_objects",                 GAUGE,     NONE, NONE,    "Objects of the cluster in the index of who wants what.") \
+    X(INDEX_LINKS,          "isthmus_index_links",                   GAUGE,     NONE, NONE,    "Pairs of a node and an object that it has or is to have.") \
+    X(INDEX_BYTES,          "isthmus_index_bytes",                   GAUGE,     NONE, NONE,    "Memory of that index.")                   \
     X(API_REQUESTS,         "isthmus_api_requests_total",            COUNTER,   KIND, CODE,    "API requests finished, by kind and class of HTTP status.") \
     X(API_SECONDS,          "isthmus_api_request_seconds",           HISTOGRAM, LANE, NONE,    "Duration of API requests, retries included, by lane.")
 /* clang-format on */

@@ -378,9 +378,13 @@ static bool is_annotated(const struct run *run, const struct apiresponse *respon
     return is;
 }
 
-static enum run_verdict connected_end(struct run *run)
+/* Nobody is answered; but the Node as it is now, and whether it names this replica, are of use downstream. */
+static enum run_verdict connected_end(struct run *run, const struct apiresponse *response, bool is_ours)
 {
-    result_ok(&run->result);
+    result_from_response(&run->result, response);
+    if (run->result.kind != RESULT_OBJECT)
+        result_ok(&run->result);
+    run->result.happened = is_ours && run->result.kind == RESULT_OBJECT;
     run->result.kind = RESULT_NONE;
     return RUN_DONE;
 }
@@ -394,8 +398,9 @@ enum run_verdict node_connected_step(struct run *run, const struct apiresponse *
         run->call.as_node = false;
         return v;
     }
-    if (run->step != CONNECTED_LOOK || !response_is_good(response) || is_annotated(run, response))
-        return connected_end(run);
+    bool is_good = response_is_good(response);
+    if (run->step != CONNECTED_LOOK || !is_good || is_annotated(run, response))
+        return connected_end(run, response, is_good);
     run->step = CONNECTED_ANNOTATE;
     json_t *annotations = json_object();
     if (!annotations || set_annotations(run->context, annotations) != 0) {

@@ -47,6 +47,7 @@ struct hub_loop {
 struct hub {
     const struct config *config;
     struct upstream *upstream;
+    struct downstream *downstream; /* NULL: off */
     struct tls_material *tls; /* control thread */
     struct hub_loop *loops;
     size_t loop_count;
@@ -97,8 +98,6 @@ void hub_loop_join(struct hub_loop *loop);
 void hub_loop_fini(struct hub_loop *loop);
 /* Any thread. Takes the command; on failure it is freed. */
 int hub_loop_command(struct hub_loop *loop, const struct command *command);
-/* Any thread: has the session closed, wherever it is. */
-void hub_close_session(struct hub *hub, struct session_ref session, enum close_reason reason);
 
 /* This loop's thread. */
 static inline uint64_t hub_loop_now(const struct hub_loop *loop)

@@ -5,6 +5,7 @@
  * files change. Exit codes: 0 after an orderly end, 1 when something could not be started, 2 for wrong flags. */
 #include "hub/admin.h"
 #include "hub/config.h"
+#include "hub/downstream.h"
 #include "hub/filewatch.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
@@ -31,6 +32,7 @@ struct process {
     struct config config;
     struct apiconfig *api;
     struct upstream *upstream;
+    struct downstream *downstream; /* NULL: off */
     struct hub *hub;
     struct facts_sources sources;
     struct admin *admin;
@@ -184,18 +186,25 @@ static int start(struct process *p, struct errbuf *e)
         rc = upstream_create(c, p->api, &p->upstream, e);
     if (rc == 0)
         rc = hub_create(c, &p->hub, e);
+    if (rc == 0 && c->downstream)
+        rc = downstream_create(c, p->api, &p->downstream, e);
     if (rc != 0)
         return rc;
     p->sources = (struct facts_sources){.config = c,
                                         .hub = p->hub,
                                         .upstream = p->upstream,
+                                        .downstream = p->downstream,
                                         .api = p->api,
                                         .started_ms = now_ms()};
+    hub_set_downstream(p->hub, p->downstream);
+    upstream_set_downstream(p->upstream, p->downstream);
     rc = start_loop(p, e);
     if (rc == 0)
         rc = admin_create(&p->loop, &p->sources, &p->admin, e);
     if (rc == 0)
         rc = upstream_start(p->upstream, p->hub, e);
+    if (rc == 0 && p->downstream)
+        rc = downstream_start(p->downstream, p->hub, e);
     return rc != 0 ? rc : hub_start(p->hub, p->upstream, e);
 }
 
@@ -221,8 +230,10 @@ static void stop(struct process *p)
     hub_stop_listening(p->hub);
     hub_close(p->hub, p->config.drain_timeout_ms);
     upstream_close(p->upstream, UPSTREAM_CLOSE_MS);
+    downstream_close(p->downstream);
     close_loop(p);
     hub_destroy(p->hub);
+    downstream_destroy(p->downstream);
     upstream_destroy(p->upstream);
     apiconfig_put(p->api);
     log_info("stopped", F_U64("uptime_s", (now_ms() - p->sources.started_ms) / 1000));

@@ -15,6 +15,8 @@
     X(WRITE_FAILED, "write_failed")                                                                                    \
     X(PROTOCOL, "protocol")                   /* websocket or TLS misuse */                                            \
     X(SHUTDOWN, "shutdown")                                                                                            \
+    X(NODE_DELETED, "node_deleted")           /* its Node was deleted */                                               \
+    X(DENIED, "denied")                       /* its name was put on the list of --deny-nodes */                       \
     X(NO_MEMORY, "no_memory")
 
 /* Why a connection never became a session. */
@@ -27,6 +29,7 @@
     X(HANDSHAKE_TIMEOUT, "handshake_timeout") /* TLS or upgrade not done in time */                                    \
     X(BAD_REQUEST, "bad_request")             /* not the upgrade EdgeHub sends */                                      \
     X(WRONG_NODE, "wrong_node")               /* node_id is not the certificate's */                                   \
+    X(DENIED, "denied")                       /* on the list of --deny-nodes */                                        \
     X(DRAINING, "draining")                                                                                            \
     X(PEER_LEFT, "peer_left")                                                                                          \
     X(NO_MEMORY, "no_memory")

@@ -11,6 +11,7 @@
  * RETRY_MS. */
 #include "hub/session.h"
 
+#include "hub/downstream.h"
 #include "hub/frame.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
@@ -206,11 +207,38 @@ static void answer_control(struct session *s, const struct envelope *e)
     session_deliver(s, r);
 }
 
+/* Edges acknowledge many answers, too; of those nobody wants to hear. */
+static bool is_awaited(const struct session *s, const struct json_span *id)
+{
+    return s->awaited_push != 0 && uuid_key(id->at, id->size) == s->awaited_push;
+}
+
+static void pass_on_ack(struct session *s, const struct json_span *id)
+{
+    if (!is_awaited(s, id))
+        return;
+    downstream_acked(s->loop->hub->downstream, s->node, s->ref, s->awaited_push);
+    s->awaited_push = 0;
+}
+
+/* As CloudHub, which resends until there is an acknowledgement. */
+static void note_edge_error(struct session *s, const struct json_span *id)
+{
+    if (!is_awaited(s, id))
+        return;
+    count(PUSHES, PUSHED_EDGE_ERROR, 1);
+    log_limited(LOG_LEVEL_INFO, "push_failed_on_edge", F_STR("node", s->node->text));
+}
+
 static void finish_here(struct session *s, struct message *m)
 {
     count(MESSAGES_LOCAL, m->route.reason, 1);
     if (m->route.class == ROUTE_KEEPALIVE)
         s->last_keepalive_ms = hub_loop_now(s->loop);
+    else if (m->route.class == ROUTE_ACK)
+        pass_on_ack(s, &m->envelope.parent_msg_id);
+    else if (m->route.class == ROUTE_EDGE_ERROR)
+        note_edge_error(s, &m->envelope.parent_msg_id);
     else if (m->route.class == ROUTE_CONTROL)
         answer_control(s, &m->envelope);
     else if (m->route.class == ROUTE_REFUSED)

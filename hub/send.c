@@ -9,6 +9,7 @@
  * closed; one that takes too little is closed when --send-bytes is reached. */
 #include "hub/session.h"
 
+#include "hub/downstream.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
 #include "hub/ws.h"
@@ -19,7 +20,9 @@
 
 void reply_discard(struct reply *reply, enum drop_reason reason)
 {
-    if (reply->size > 0)
+    if (reply->outcome == REPLY_PUSH)
+        count(PUSHES, PUSHED_UNDELIVERED, 1); /* nothing is lost: see hub/pushqueue.h */
+    else if (reply->size > 0)
         count(MESSAGES_DROPPED, reason, 1);
     reply_destroy(reply);
 }
@@ -124,6 +127,61 @@ static void unreserve(struct session *s, const struct reply *r)
     s->unfinished_bytes -= r->message_bytes;
 }
 
+/* ---- the order of versions ---- */
+
+/* The edge stores what it gets as an answer and what is pushed to it in the same place. The two come from different threads, so
+ * it is here, where they become one sequence, that a push which is older than an answer is noticed. */
+static uint64_t answered_version(const struct session *s, uint64_t object)
+{
+    for (size_t i = 0; i < SESSION_ANSWERED; i++) {
+        if (s->answered[i].object == object)
+            return s->answered[i].version;
+    }
+    return 0;
+}
+
+static void note_answered(struct session *s, const struct reply *r)
+{
+    size_t i = 0;
+    if (s->pushed.object == r->object && s->pushed.version > r->object_version)
+        downstream_set_back(s->loop->hub->downstream, s->node, s->ref, r->object, r->object_version);
+    while (i < SESSION_ANSWERED && s->answered[i].object != r->object)
+        i++;
+    if (i == SESSION_ANSWERED)
+        i = s->answered_at++ % SESSION_ANSWERED;
+    else if (s->answered[i].version > r->object_version)
+        return;
+    s->answered[i].object = r->object;
+    s->answered[i].version = r->object_version;
+}
+
+/* False: it must not be sent any more; it was taken. */
+static bool admit_push(struct session *s, struct reply *r)
+{
+    uint64_t version = r->object ? answered_version(s, r->object) : 0;
+    if (version > r->object_version) {
+        downstream_refused(s->loop->hub->downstream, s->node, s->ref, r->push_id, version);
+        reply_destroy(r);
+        return false;
+    }
+    if (r->object) {
+        s->pushed.object = r->object;
+        s->pushed.version = r->object_version;
+    }
+    if (r->push_id)
+        s->awaited_push = r->push_id;
+    return true;
+}
+
+static bool admit(struct session *s, struct reply *r)
+{
+    if (r->outcome == REPLY_PUSH)
+        return admit_push(s, r);
+    if (r->object)
+        note_answered(s, r);
+    return true;
+}
+
 void session_deliver(struct session *s, struct reply *r)
 {
     hub_loop_assert_thread(s->loop);
@@ -132,10 +190,10 @@ void session_deliver(struct session *s, struct reply *r)
         return;
     }
     unreserve(s, r);
-    if (r->size > 0)
-        send_reply(s, r);
-    else
+    if (r->size == 0)
         reply_destroy(r);
+    else if (admit(s, r))
+        send_reply(s, r);
     if (s->state == SESSION_OPEN && s->pauses != 0)
         session_retry(s);
 }

@@ -6,6 +6,7 @@
  * is closed and at no other time, so that no event can find it gone. */
 #include "hub/session.h"
 
+#include "hub/downstream.h"
 #include "hub/hub_metrics.h"
 #include "hub/identity.h"
 #include "hub/loop.h"
@@ -40,6 +41,8 @@ static const struct {
     [CLOSE_WRITE_FAILED] = {1011, "write failed"},
     [CLOSE_PROTOCOL] = {1002, "protocol"},
     [CLOSE_SHUTDOWN] = {1001, "going away"},
+    [CLOSE_NODE_DELETED] = {1008, "node deleted"},
+    [CLOSE_DENIED] = {1008, "denied"},
     [CLOSE_NO_MEMORY] = {1011, "no memory"},
 };
 
@@ -267,6 +270,7 @@ void session_close(struct session *s, enum close_reason reason, const char *deta
     s->close_reason = reason;
     s->detail = detail;
     registry_leave(&s->loop->hub->registry, &s->entry, s->node);
+    downstream_gone(s->loop->hub->downstream, s->node, s->ref);
     session_drop_received(s);
     session_drop_unsent(s);
     set_state(s, SESSION_CLOSING);
@@ -411,6 +415,7 @@ void session_on_open(struct session *s)
         return;
     }
     session_arm(s);
+    downstream_connected(s->loop->hub->downstream, s->node, s->ref);
     upstream_node_connected(s->loop->hub->upstream, s->node, s->ref);
 }
 

@@ -4,6 +4,7 @@
  * events up to a half, status and queries up to three quarters, liveness all of it. */
 #include "hub/upstream.h"
 
+#include "hub/downstream.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
 #include "hub/worker.h"
@@ -118,6 +119,11 @@ int upstream_start(struct upstream *u, struct hub *hub, struct errbuf *e)
     return 0;
 }
 
+void upstream_set_downstream(struct upstream *u, struct downstream *downstream)
+{
+    u->downstream = downstream;
+}
+
 /* ---- messages ---- */
 
 void upstream_finished(struct upstream *u, const struct message *m, enum reply_outcome outcome)
@@ -132,6 +138,7 @@ void upstream_drop(struct upstream *u, struct message *m, enum drop_reason reaso
 {
     upstream_finished(u, m, REPLY_DROPPED);
     if (m->route.kind == UPSTREAM_NODE_CONNECTED) {
+        downstream_node_seen(u->downstream, m->node, m->from, &(struct text_span){0}, false);
         message_destroy(m);
         return;
     }
@@ -188,16 +195,20 @@ int upstream_submit(struct upstream *u, struct message *m)
 void upstream_node_connected(struct upstream *u, struct node_name *node, struct session_ref session)
 {
     struct message *m = message_create(0);
-    if (!m)
+    if (!m) {
+        downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
         return;
+    }
     m->node = node_name_get(node);
     m->from = session;
     m->received_ms = now_ms();
     m->route.class = ROUTE_UPSTREAM;
     m->route.kind = UPSTREAM_NODE_CONNECTED;
     m->route.name = (struct text_span){node->text, node->size};
-    if (upstream_submit(u, m) != 0)
-        message_destroy(m);
+    if (upstream_submit(u, m) == 0)
+        return;
+    downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
+    message_destroy(m);
 }
 
 /* ---- figures ---- */

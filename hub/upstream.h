@@ -9,6 +9,7 @@
 #include "isthmus/errbuf.h"
 
 struct hub;
+struct downstream;
 struct upstream;
 
 /* Control thread. `config`, `api` are borrowed until upstream_destroy(). 0 or negative errno and `e`. */
@@ -17,6 +18,9 @@ int upstream_create(const struct config *config, struct apiconfig *api, struct u
 /* Replies go to `hub` (borrowed until upstream_close). Starts the threads. Control thread. */
 int upstream_start(struct upstream *upstream, struct hub *hub, struct errbuf *e)
     __attribute__((warn_unused_result));
+
+/* Who is told what edges got as answers; before upstream_start(). NULL: nobody. Control thread. */
+void upstream_set_downstream(struct upstream *upstream, struct downstream *downstream);
 
 /* Hub loops. Takes the message and will hand exactly one reply to hub_deliver(), or returns -ENOBUFS (the worker's mailbox or
  * the process's byte budget is full: stop reading that node and offer it again) or -EPIPE (closing); then it stays the caller's. */

@@ -7,6 +7,7 @@
  * Everything here: the worker's thread, but for init, start, stop, join and fini. */
 #include "hub/worker.h"
 
+#include "hub/downstream.h"
 #include "hub/frame.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
@@ -98,11 +99,21 @@ static void drop_running(struct job *job, enum drop_reason reason)
     drop(job, reason);
 }
 
+/* What the edge stores of its own asking it must hear of when it changes, and need not be sent now. */
+static void tell_downstream(struct upstream *u, const struct message *m, const struct reply *reply)
+{
+    const struct route *r = &m->route;
+    if ((r->kind == UPSTREAM_CONFIGMAP_QUERY || r->kind == UPSTREAM_SECRET_QUERY) && reply->object_version > 0)
+        downstream_answered(u->downstream, m->node, m->from, upstream_kinds[r->kind].object, &r->ns, &r->name,
+                            reply->object_version);
+}
+
 /* The answer to one message; `outcome` is what it is counted as. */
 static void answer(struct worker *w, struct message *m, const struct result *result, enum reply_outcome outcome)
 {
     struct upstream *u = w->upstream;
     if (m->route.kind == UPSTREAM_NODE_CONNECTED) {
+        downstream_node_seen(u->downstream, m->node, m->from, &result->body, result->happened);
         upstream_finished(u, m, outcome);
         message_destroy(m);
         return;
@@ -121,6 +132,7 @@ static void answer(struct worker *w, struct message *m, const struct result *res
         upstream_drop(u, m, DROP_NO_MEMORY);
         return;
     }
+    tell_downstream(u, m, reply);
     upstream_finished(u, m, outcome);
     message_destroy(m);
     hub_deliver(u->hub, reply);

@@ -20,6 +20,7 @@ struct upstream {
     struct apiconfig *api;
     struct kinds_context kinds;
     struct hub *hub;
+    struct downstream *downstream; /* NULL: off */
     struct lanes_limits limits; /* of each worker */
     _Atomic size_t taken_bytes; /* of messages that are not finished */
     _Atomic uint64_t answered_ms; /* when the API server last answered anything; 0: never */
