@@ -33,7 +33,7 @@
 --      18 list nodes in flight from this deadline on, '' = no list
 --      19 skip so many of them        20 at most so many
 --      21 nodes arrived  22 released  23 refused: how many names of each follow
---      24 the released are bridged (1, 0)
+--      24 so many of the released, the first ones, are bridged
 --      25... names
 local K_EPOCH, K_RECORDS, K_FLIGHT, K_META = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_AWAY, K_LOST, K_LOST_N, K_STAT = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
@@ -145,6 +145,10 @@ if is_repeated then -- who of them had been released went with the lost answer: 
         moved[i] = i - 1
     end
 else
+    -- Losses first: a node that was lost and came back within one beat is not in flight.
+    local bucket = math.ceil((now + timeout) / period) * period
+    add_lost('l:' .. int(bucket), arg(15), bucket)
+
     local at, unnamed = 24, arg(16)
     for i = 1, arg(21) do
         local node = ARGV[at + i]
@@ -174,11 +178,11 @@ else
     end
 
     at = at + arg(21)
-    local deadline, meta = int(now + timeout), '0 ' .. ARGV[24] .. ' ' .. me
+    local deadline, bridged = int(now + timeout), arg(24)
     for i = 1, arg(22) do
         forget(ARGV[at + i])
         call('ZADD', K_FLIGHT, deadline, ARGV[at + i])
-        call('HSET', K_META, ARGV[at + i], meta)
+        call('HSET', K_META, ARGV[at + i], (i <= bridged and '0 1 ' or '0 0 ') .. me)
     end
     if arg(22) > 0 then
         call('HINCRBY', K_AWAY, me, ARGV[22])
@@ -192,9 +196,6 @@ else
             call('HSET', K_META, node, int(refusals + 1) .. rest)
         end
     end
-
-    local bucket = math.ceil((now + timeout) / period) * period
-    add_lost('l:' .. int(bucket), arg(15), bucket)
 end
 
 -- 5. The grant: no more in flight at once, and moved in an hour, than the whole fleet may.

@@ -316,6 +316,8 @@ static struct sums read_others(struct group *g, const struct group_beat *beat, u
 static void book(struct group *g, const struct group_beat *beat, uint64_t now_ms,
                  struct group_answer *answer)
 {
+    uint64_t bucket = (now_ms + g->timeout_ms + g->period_ms - 1) / g->period_ms * g->period_ms;
+    add_lost(g, GROUP_NOBODY, beat->lost, bucket);
     uint32_t unnamed = beat->unnamed;
     uint64_t landed = 0;
     for (size_t i = 0; i < beat->arrived_count; i++) {
@@ -335,8 +337,6 @@ static void book(struct group *g, const struct group_beat *beat, uint64_t now_ms
     for (size_t i = 0; i < beat->refused_count; i++)
         if (g->flights[beat->refused[i]].deadline_ms != 0)
             g->flights[beat->refused[i]].refusals++;
-    uint64_t bucket = (now_ms + g->timeout_ms + g->period_ms - 1) / g->period_ms * g->period_ms;
-    add_lost(g, GROUP_NOBODY, beat->lost, bucket);
 }
 
 static void mark_all(const struct group_beat *beat, struct group_answer *answer)
