@@ -21,6 +21,11 @@ else
 OPTIMIZE := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SAN)
 LDFLAGS  += -fsanitize=$(SAN)
 endif
+# rediss:// needs hiredis' SSL library, which Debian 12 does not have.
+ifneq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),)
+PACKAGES += hiredis_ssl
+CPPFLAGS += -DHAVE_HIREDIS_SSL
+endif
 CPPFLAGS += -D_GNU_SOURCE -Iinclude -I. -MMD -MP
 CFLAGS   += -std=gnu11 $(OPTIMIZE) $(WARNINGS) $(HARDEN) $(EXTRA_CFLAGS)
 LDFLAGS  += -pie -Wl,-z,relro,-z,now
@@ -147,9 +152,16 @@ $(B)/obj/base/version.o: CPPFLAGS += -DISTHMUS_VERSION='"$(VERSION)"'
 # The status page is part of the program.
 $(B)/obj/hub/status_page.o: CPPFLAGS += -I$(B)/gen
 $(B)/obj/hub/status_page.o: $(B)/gen/status_page.inc
+# So is the script that runs in Redis.
+$(B)/obj/balancer/beat_script.o: CPPFLAGS += -I$(B)/gen
+$(B)/obj/balancer/beat_script.o: $(B)/gen/beat.inc
+AS_BYTES = od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' >$@
 $(B)/gen/%.inc: hub/%.html
 	@mkdir -p $(@D)
-	od -An -v -tx1 $< | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' >$@
+	$(AS_BYTES)
+$(B)/gen/%.inc: balancer/%.lua
+	@mkdir -p $(@D)
+	$(AS_BYTES)
 
 $(B)/libbase.a: $(BASE)
 $(B)/libapiclient.a: $(APICLIENT)
