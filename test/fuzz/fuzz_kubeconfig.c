@@ -1,5 +1,5 @@
-/* fuzz-sources: apiclient/config.c apiclient/kubeconfig.c apiclient/settings.c apiclient/tls.c
- * base/errbuf.c base/log.c */
+/* fuzz-sources: apiclient/config.c apiclient/kubeconfig.c apiclient/settings.c apiclient/tls.c */
+/* fuzz-sources: base/errbuf.c base/log.c */
 /* Any bytes as a kubeconfig: it is taken, and then says where the API server is, or it is refused
  * with a text. Files that it names are opened, but only regular ones are read. */
 #include "apiclient/config.h"
