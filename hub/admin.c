@@ -5,20 +5,15 @@
 #include "hub/hub_metrics.h"
 #include "hub/httpd.h"
 #include "hub/status_page.h"
-#include "hub/tls.h"
 #include "isthmus/log.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ADMIN_CONNECTIONS 64
-#define HTTPS_CONNECTIONS 256
 #define ADMIN_TIMEOUT_MS  15000
-#define HTTPS_TIMEOUT_MS  10000
 #define BODY_BYTES        1024
 
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -31,12 +26,10 @@
 struct admin {
     uv_loop_t *loop;
     const struct facts_sources *sources;
-    struct httpd *http, *https;
+    struct httpd *http;
     uv_timer_t sampler;
     bool is_stopping;
     struct history history;
-    char *ca_der; /* of --tls-ca, the first certificate */
-    size_t ca_size;
 };
 
 static uint64_t now_ms(void)
@@ -146,73 +139,6 @@ static void on_admin_request(void *context, const struct httpd_request *q, struc
         httpd_answer_text(r, 404, "not found\n");
 }
 
-/* ---- the CA ---- */
-
-/* GET /ca.crt as CloudCore answers it (cloudhub/servers/httpserver): the raw DER, no content type
- * that matters. */
-static void on_https_request(void *context, const struct httpd_request *q, struct httpd_response *r)
-{
-    const struct admin *a = context;
-    if (q->method != HTTPD_GET || strcmp(q->path, "/ca.crt") != 0) {
-        httpd_answer_text(r, 404, "not found\n");
-        return;
-    }
-    r->body = malloc(a->ca_size);
-    if (!r->body) {
-        httpd_answer_text(r, 500, "no memory\n");
-        return;
-    }
-    memcpy(r->body, a->ca_der, a->ca_size);
-    r->status = 200;
-    r->content_type = "application/octet-stream";
-    r->size = a->ca_size;
-}
-
-static int load_ca(const char *path, char **der, size_t *size, struct errbuf *e)
-{
-    BIO *file = BIO_new_file(path, "r");
-    X509 *certificate = file ? PEM_read_bio_X509(file, NULL, NULL, NULL) : NULL;
-    unsigned char *bytes = NULL;
-    int n = certificate ? i2d_X509(certificate, &bytes) : 0;
-    *der = n > 0 ? malloc((size_t)n) : NULL;
-    if (*der) {
-        memcpy(*der, bytes, (size_t)n);
-        *size = (size_t)n;
-    }
-    OPENSSL_free(bytes);
-    X509_free(certificate);
-    BIO_free(file);
-    if (*der)
-        return 0;
-    errbuf_set(e, "--tls-ca %s: no certificate can be read from it", path);
-    return -EINVAL;
-}
-
-int admin_reload(struct admin *a, struct errbuf *e)
-{
-    struct tls_material *tls;
-    char *der;
-    size_t size;
-    if (!a->https)
-        return 0;
-    int rc = load_ca(a->sources->config->tls_ca, &der, &size, e);
-    if (rc != 0)
-        return rc;
-    rc = tls_material_load(a->sources->config, &tls, e);
-    if (rc == 0) {
-        rc = httpd_replace_tls(a->https, tls);
-        tls_material_put(tls);
-    }
-    if (rc != 0) {
-        free(der);
-        return rc;
-    }
-    free(a->ca_der);
-    a->ca_der = der;
-    a->ca_size = size;
-    return 0;
-}
-
 /* ---- life ---- */
 
 static void sample(struct admin *a)
@@ -244,30 +170,6 @@ static int listen_admin(struct admin *a, struct errbuf *e)
     return rc;
 }
 
-static int listen_https(struct admin *a, struct errbuf *e)
-{
-    const struct config *c = a->sources->config;
-    struct httpd_options options = {.address = c->https_address,
-                                    .max_connections = HTTPS_CONNECTIONS,
-                                    .timeout_ms = HTTPS_TIMEOUT_MS,
-                                    .max_body_bytes = BODY_BYTES,
-                                    .handler = on_https_request,
-                                    .context = a};
-    if (!c->https_address || !*c->https_address)
-        return 0;
-    int rc = load_ca(c->tls_ca, &a->ca_der, &a->ca_size, e);
-    if (rc != 0)
-        return rc;
-    rc = tls_material_load(c, &options.tls, e);
-    if (rc != 0)
-        return rc;
-    rc = httpd_create(a->loop, &options, &a->https, e);
-    if (rc != 0)
-        errbuf_wrap(e, "--https-address");
-    tls_material_put(options.tls);
-    return rc;
-}
-
 int admin_create(uv_loop_t *loop, const struct facts_sources *sources, struct admin **out,
                  struct errbuf *e)
 {
@@ -285,8 +187,6 @@ int admin_create(uv_loop_t *loop, const struct facts_sources *sources, struct ad
     sample(a);
 
     rc = listen_admin(a, e);
-    if (rc == 0)
-        rc = listen_https(a, e);
     if (rc == 0) {
         *out = a;
         return 0;
@@ -326,8 +226,6 @@ void admin_close(struct admin *a)
     uv_close((uv_handle_t *)&a->sampler, NULL);
     if (a->http)
         httpd_close(a->http);
-    if (a->https)
-        httpd_close(a->https);
 }
 
 void admin_destroy(struct admin *a)
@@ -335,7 +233,5 @@ void admin_destroy(struct admin *a)
     if (!a)
         return;
     httpd_destroy(a->http);
-    httpd_destroy(a->https);
-    free(a->ca_der);
     free(a);
 }

@@ -1,6 +1,5 @@
 /* The admin endpoint: what people, probes and scrapers read. It changes nothing and names no node.
- * Also the small HTTPS endpoint (10002) on which an edge that joins fetches the CA. Control thread,
- * on its loop. */
+ * Control thread, on its loop. */
 #ifndef HUB_ADMIN_H
 #define HUB_ADMIN_H
 
@@ -11,14 +10,12 @@
 
 struct admin;
 
-/* Listens where --admin-address and --https-address say (empty: not at all). `sources` is borrowed
+/* Listens where --admin-address says (empty: not at all). `sources` is borrowed
  * until admin_destroy(). 0, or a negative errno and `e`. */
 int admin_create(uv_loop_t *loop, const struct facts_sources *sources, struct admin **admin,
                  struct errbuf *e) __attribute__((warn_unused_result));
 /* From now on /readyz and /acceptz say no. */
 void admin_set_stopping(struct admin *admin);
-/* The CA and certificate files were changed. On failure the old ones stay in force. */
-int admin_reload(struct admin *admin, struct errbuf *e) __attribute__((warn_unused_result));
 /* The document of /status. New reference, or NULL without memory. */
 json_t *admin_status(struct admin *admin);
 /* Whether every loop turns: the watchdog's question. */

@@ -46,13 +46,15 @@ const struct option_spec config_options[] = {
     {"websocket-address", OPTION_STRING, FIELD(websocket_address), "[::]:10000", "HOST:PORT",
      "Where edges connect (TLS with client certificates).", 0, 0},
     {"https-address", OPTION_STRING, FIELD(https_address), "[::]:10002", "HOST:PORT",
-     "Where edges that join fetch the CA certificate (TLS); empty turns it off.", 0, 0},
+     "Where edges join: CA, certificates, node check (TLS); empty turns it off.", 0, 0},
     {"admin-address", OPTION_STRING, FIELD(admin_address), "[::]:9440", "HOST:PORT",
      "Where the status page, /metrics and the health checks are (plain HTTP, only reads, names no node); empty turns it off.", 0, 0},
     {"control-socket", OPTION_STRING, FIELD(control_socket), "/run/isthmus/control.sock", "PATH",
      "Unix socket of the subcommands, for this user only; empty turns it off.", 0, 0},
-    {"advertise-address", OPTION_STRING, FIELD(advertise_address), NULL, "HOST",
-     "What is written to each node's annotation 'cloudcore' as the address of its hub; default is this machine's own address.", 0, 0},
+    {"advertise-address", OPTION_LIST, FIELD(advertise_addresses), NULL, "HOST",
+     "An address under which edges reach the hubs, perhaps a load balancer's: goes into the server certificate; the first one is also written to each node's annotation 'cloudcore'; may be repeated. Default is this machine's own address.", 0, 0},
+    {"dns-name", OPTION_LIST, FIELD(dns_names), NULL, "NAME",
+     "A DNS name under which edges reach the hubs, for the server certificate; may be repeated.", 0, 0},
     {"replica-id", OPTION_STRING, FIELD(replica_id), NULL, "ID",
      "The name of this replica among all; default is the host name.", 0, 0},
     {"proxy-protocol-from", OPTION_LIST, FIELD(proxy_protocol_from), NULL, "CIDR",
@@ -60,15 +62,31 @@ const struct option_spec config_options[] = {
 
     HEADING("Certificates"),
     {"tls-ca", OPTION_STRING, FIELD(tls_ca), NULL, "FILE",
-     "CA of the edges' client certificates (PEM); required, re-read when it changes and on SIGHUP.", 0, 0},
+     "CA of the edges' client certificates (PEM), re-read when it changes and on SIGHUP. All three files are given or none; without them CA and server certificate live in Secrets. With them no node can be given a certificate.", 0, 0},
     {"tls-cert", OPTION_STRING, FIELD(tls_cert), NULL, "FILE",
-     "The hub's own certificate with its chain (PEM); required.", 0, 0},
+     "The hub's own certificate with its chain (PEM).", 0, 0},
     {"tls-key", OPTION_STRING, FIELD(tls_key), NULL, "FILE",
-     "The private key to it (PEM); required.", 0, 0},
+     "The private key to it (PEM).", 0, 0},
+    {"namespace", OPTION_STRING, FIELD(name_space), "kubeedge", "NAME",
+     "Where the Secrets casecret, cloudcoresecret and tokensecret are, CloudCore's formats; what is missing is made once, by whichever replica is first.", 0, 0},
+    {"renew-server-cert", OPTION_BOOL, FIELD(renew_server_cert), "false", NULL,
+     "Make a new server certificate when the one in the Secret lacks a name of --advertise-address or --dns-name, has expired, or is not of the CA; the names it has stay.", 0, 0},
     {"legacy-client-certs", OPTION_BOOL, FIELD(legacy_client_certs), "false", NULL,
      "Take certificates that name no node, as EdgeCore up to 1.15 has them; such nodes are never impersonated.", 0, 0},
     {"tls-slim", OPTION_BOOL, FIELD(tls_slim), "true", NULL,
      "Let go of what TLS no longer needs once the handshake is done; saves about 7 KB for each edge.", 0, 0},
+
+    HEADING("Joining"),
+    {"token-refresh", OPTION_DURATION, FIELD(token_refresh_ms), "12h", "D",
+     "How often a new join token is made; each is good for twice as long.", 0, 0},
+    {"edge-cert-lifetime", OPTION_DURATION, FIELD(edge_cert_ms), "8760h", "D",
+     "How long a node's certificate is good; EdgeCore renews it after 70 to 90 % of that.", 0, 0},
+    {"allow-reissue", OPTION_BOOL, FIELD(allow_reissue), "false", NULL,
+     "Give a certificate for a token even when a node of that name is connected here or has a fresh lease.", 0, 0},
+    {"join-rate", OPTION_NUMBER, FIELD(join_rate), "100", "N",
+     "Requests a second without a certificate that --https-address answers; 0 is no limit.", 0, 1e6},
+    {"join-address-rate", OPTION_NUMBER, FIELD(join_address_rate), "20", "N",
+     "The same from one address (of IPv6, one /64); 0, no limit, behind a balancer that hides the edges' addresses.", 0, 1e6},
 
     HEADING("Threads"),
     {"hub-threads", OPTION_NUMBER, FIELD(hub_threads), NULL, "N",
@@ -212,6 +230,8 @@ static void fill_in(struct config *c, const struct config_machine *m)
             clamp(m->open_files - reserved_files(m->open_files), 1, 10 * 1000 * 1000);
     if (!c->replica_id || !*c->replica_id)
         c->replica_id = m->host_name;
+    if (c->advertise_addresses.count > 0)
+        c->advertise_address = c->advertise_addresses.items[0];
     c->drain_timeout_ms = clamp(c->balancing.drain_timeout_ms, 0, CLOSE_MS);
 }
 
@@ -239,14 +259,34 @@ static int check_addresses(const struct config *c, struct errbuf *e)
     return rc;
 }
 
+static bool is_given(const char *text)
+{
+    return text && *text;
+}
+
+/* All or none. */
 static int check_files(const struct config *c, struct errbuf *e)
 {
-    if (!c->tls_ca || !*c->tls_ca)
-        return fail(e, "tls-ca", "is required: the CA of the edges' client certificates");
-    if (!c->tls_cert || !*c->tls_cert)
-        return fail(e, "tls-cert", "is required: the hub's own certificate");
-    if (!c->tls_key || !*c->tls_key)
-        return fail(e, "tls-key", "is required: the private key to --tls-cert");
+    static const char why[] = "is required: all of --tls-ca, --tls-cert and --tls-key, or none";
+    if (!is_given(c->tls_ca) && !is_given(c->tls_cert) && !is_given(c->tls_key))
+        return 0;
+    if (!is_given(c->tls_ca))
+        return fail(e, "tls-ca", why);
+    if (!is_given(c->tls_cert))
+        return fail(e, "tls-cert", why);
+    if (!is_given(c->tls_key))
+        return fail(e, "tls-key", why);
+    if (c->renew_server_cert)
+        return fail(e, "renew-server-cert", "is for the certificate in the Secret, not for --tls-cert");
+    return 0;
+}
+
+/* It becomes part of paths. */
+static int check_namespace(const char *name, struct errbuf *e)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
+    if (!is_given(name) || strlen(name) > 63 || strspn(name, allowed) != strlen(name))
+        return fail(e, "namespace", "must be 1 to 63 lower-case letters, digits or '-'");
     return 0;
 }
 
@@ -311,6 +351,8 @@ static int check_durations(const struct config *c, struct errbuf *e)
         {"write-timeout", c->write_timeout_ms, 100},
         {"edge-timeout", c->edge_timeout_ms, 100},
         {"drain-timeout", c->balancing.drain_timeout_ms, 100},
+        {"token-refresh", c->token_refresh_ms, 1000},
+        {"edge-cert-lifetime", c->edge_cert_ms, 1000},
         {"redis-timeout", c->redis_timeout_ms, 10},
         {"edge-away", c->balancing.edge_away_ms, 1},
         {"edge-redial", c->balancing.edge_redial_ms, 1},
@@ -398,6 +440,8 @@ int config_complete(struct config *config, const struct config_machine *machine,
         rc = check_addresses(config, e);
     if (rc == 0)
         rc = check_files(config, e);
+    if (rc == 0)
+        rc = check_namespace(config->name_space, e);
     if (rc == 0)
         rc = check_replica_id(config->replica_id, e);
     if (rc == 0)

@@ -19,12 +19,19 @@ struct config {
     /* where edges and people reach us */
     const char *websocket_address, *https_address, *admin_address, *control_socket;
     const char *tls_ca, *tls_cert, *tls_key;
-    const char *advertise_address; /* written to the node's `cloudcore` annotation */
+    const char *advertise_address; /* derived: the first of them, written to the node's `cloudcore` annotation; or NULL */
+    struct option_list advertise_addresses, dns_names; /* of the server certificate */
     const char *replica_id;
     bool legacy_client_certs;
     bool tls_slim; /* let go of session and chain after the handshake */
     struct option_list proxy_protocol_from;
     struct option_list allowed_node_labels;
+
+    /* joining */
+    const char *name_space;     /* of the Secrets */
+    bool renew_server_cert, allow_reissue;
+    uint64_t token_refresh_ms, edge_cert_ms;
+    uint64_t join_rate, join_address_rate; /* requests without a certificate a second; 0: no limit */
 
     /* threads */
     uint64_t hub_threads, upstream_threads;
@@ -61,6 +68,12 @@ struct config {
     uint64_t drain_timeout_ms; /* derived: what the last closing of sessions may take of
                                 * balancing.drain_timeout_ms, which is the flag */
 };
+
+/* Whether CA and server certificate come from files; else they live in Secrets. */
+static inline bool config_has_tls_files(const struct config *config)
+{
+    return config->tls_ca && *config->tls_ca;
+}
 
 /* Where the names of fields, flags and defaults stand. */
 extern const struct option_spec config_options[];

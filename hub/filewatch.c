@@ -8,7 +8,7 @@ static void stamp_read(const char *path, struct file_stamp *stamp)
 {
     struct stat s;
     memset(stamp, 0, sizeof(*stamp)); /* compared as bytes */
-    if (stat(path, &s) != 0)
+    if (!path || stat(path, &s) != 0)
         return;
     stamp->device = s.st_dev;
     stamp->inode = s.st_ino;

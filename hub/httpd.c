@@ -3,7 +3,8 @@
  *
  * Happy path: accept, adopt, HTTP (the request's head), HTTP_BODY for each piece of a body, the
  * handler, the head of the answer, then a piece of its body for each WRITEABLE, and the connection
- * waits for its next request.
+ * waits for its next request. While an answer is waited for, the connection is not read:
+ * libwebsockets would report what it does not expect again and again.
  *
  * Failure modes: too many connections, and a request that is too slow or too large, end the
  * connection; so does everything that is no plain request (upgrades, CONNECT). Deadlines are ours:
@@ -11,6 +12,7 @@
  * libwebsockets notices by itself. */
 #include "hub/httpd.h"
 
+#include "hub/bucket.h"
 #include "hub/socket.h"
 #include "hub/tls.h"
 #include "isthmus/log.h"
@@ -33,17 +35,31 @@
 #define ACCEPTS_PER_TURN 16
 #define LWS_TIMEOUT_S    600 /* ours are below */
 
-struct connection {
-    struct connection *prev, *next;
+enum phase {
+    PHASE_RECEIVING, /* or waiting for a request */
+    PHASE_DEFERRED,  /* the handler answers later */
+    PHASE_ANSWERING
+};
+
+struct httpd_exchange {
+    struct httpd_exchange *prev, *next;
     struct httpd *httpd;
     struct lws *wsi;
+    struct sockaddr_in6 peer;
     uint64_t deadline_ms;
+    enum phase phase;
+    void (*gone)(void *context); /* while deferred */
+    void *gone_context;
     char path[PATH_BYTES], query[QUERY_BYTES];
     enum httpd_method method;
     char *body; /* max_body_bytes and a NUL, while one is received */
     size_t body_size;
-    bool is_too_large;
+    bool is_too_large; /* answered before the body is there, which is passed over */
+    bool is_body_over;
+    bool is_last; /* without a length libwebsockets would wait for the body of a PUT or POST for
+                     ever */
     struct httpd_response response;
+    bool is_head_sent;
     size_t sent;
 };
 
@@ -58,9 +74,10 @@ struct httpd {
     struct lws_context *context;
     struct lws_vhost *vhost;
     SSL_CTX *tls;
-    struct connection *connections;
-    struct connection *adopting;
+    struct httpd_exchange *connections;
     unsigned count;
+    struct bucket accepts;
+    bool is_listening; /* not while there is no token for another connection */
 };
 
 /* ---- answers ---- */
@@ -75,19 +92,21 @@ void httpd_answer_text(struct httpd_response *response, unsigned status, const c
         response->status = 500;
 }
 
-static void drop_exchange(struct connection *c)
+static void drop_exchange(struct httpd_exchange *c)
 {
     if (!c->response.is_constant)
         free(c->response.body);
     c->response = (struct httpd_response){0};
+    c->is_head_sent = false;
     c->sent = 0;
     free(c->body);
     c->body = NULL;
     c->body_size = 0;
     c->is_too_large = false;
+    c->is_body_over = false;
 }
 
-static void restart_deadline(struct connection *c)
+static void restart_deadline(struct httpd_exchange *c)
 {
     c->deadline_ms = uv_now(c->httpd->loop) + c->httpd->options.timeout_ms;
 }
@@ -99,7 +118,7 @@ static int add_header(struct lws *wsi, const char *name, const char *value, unsi
                                        (const unsigned char *)value, (int)strlen(value), at, end);
 }
 
-static int send_head(struct connection *c)
+static int send_head(struct httpd_exchange *c)
 {
     unsigned char buffer[LWS_PRE + 2048];
     unsigned char *start = buffer + LWS_PRE, *at = start, *end = buffer + sizeof(buffer) - 1;
@@ -114,18 +133,23 @@ static int send_head(struct connection *c)
     return lws_finalize_write_http_header(c->wsi, start, &at, end);
 }
 
-static int finish(struct connection *c)
+static int finish(struct httpd_exchange *c)
 {
     drop_exchange(c);
+    if (c->is_last)
+        return -1;
+    c->phase = PHASE_RECEIVING;
     restart_deadline(c);
     return lws_http_transaction_completed(c->wsi) ? -1 : 0;
 }
 
-static int begin_answer(struct connection *c)
+static int begin_answer(struct httpd_exchange *c)
 {
     restart_deadline(c);
+    c->phase = PHASE_ANSWERING;
     if (send_head(c) != 0)
         return -1;
+    c->is_head_sent = true;
     if (c->method == HTTPD_HEAD || c->response.size == 0)
         return finish(c);
     lws_callback_on_writable(c->wsi);
@@ -133,9 +157,11 @@ static int begin_answer(struct connection *c)
 }
 
 /* One piece for each time the socket takes more. */
-static int send_more(struct connection *c)
+static int send_more(struct httpd_exchange *c)
 {
     unsigned char buffer[LWS_PRE + PIECE_BYTES];
+    if (c->phase == PHASE_ANSWERING && !c->is_head_sent)
+        return begin_answer(c);
     size_t left = c->response.size - c->sent;
     size_t n = left < PIECE_BYTES ? left : PIECE_BYTES;
     if (left == 0)
@@ -154,27 +180,81 @@ static int send_more(struct connection *c)
 
 /* ---- requests ---- */
 
+/* libwebsockets keeps the headers it knows apart from all others. */
+static int copy_header(struct lws *wsi, const char *name, char *text, size_t room)
+{
+    if (strcmp(name, "authorization:") == 0)
+        return lws_hdr_copy_fragment(wsi, text, (int)room, WSI_TOKEN_HTTP_AUTHORIZATION, 0);
+    return lws_hdr_custom_copy(wsi, text, (int)room, name, (int)strlen(name));
+}
+
 const char *httpd_header(const struct httpd_request *request, const char *name, char *text,
                          size_t room)
 {
-    int size = lws_hdr_custom_copy(request->wsi, text, (int)room, name, (int)strlen(name));
-    return size > 0 ? text : NULL;
+    int size = copy_header(request->exchange->wsi, name, text, room);
+    if (size <= 0)
+        return NULL;
+    while (size > 0 && (text[size - 1] == ' ' || text[size - 1] == '\t'))
+        text[--size] = '\0';
+    text += strspn(text, " \t");
+    return *text ? text : NULL;
 }
 
-static int handle(struct connection *c)
+X509 *httpd_client_certificate(const struct httpd_request *request, bool *is_verified)
+{
+    const SSL *ssl = lws_get_ssl(request->exchange->wsi);
+    X509 *certificate = ssl ? SSL_get0_peer_certificate(ssl) : NULL;
+    *is_verified = certificate && SSL_get_verify_result(ssl) == X509_V_OK;
+    return certificate;
+}
+
+struct httpd_exchange *httpd_defer(const struct httpd_request *request, void (*gone)(void *context),
+                                   void *context)
+{
+    struct httpd_exchange *c = request->exchange;
+    assert(c->phase == PHASE_RECEIVING);
+    c->phase = PHASE_DEFERRED;
+    c->gone = gone;
+    c->gone_context = context;
+    return c;
+}
+
+void httpd_answer(struct httpd_exchange *c, const struct httpd_response *response)
+{
+    assert(c->phase == PHASE_DEFERRED && response->status >= 200 && response->content_type);
+    c->response = *response;
+    c->phase = PHASE_ANSWERING;
+    (void)lws_rx_flow_control(c->wsi, 1);
+    lws_callback_on_writable(c->wsi);
+}
+
+static void refuse(struct httpd_exchange *c, unsigned status, const char *text)
+{
+    const struct httpd_options *o = &c->httpd->options;
+    if (o->refused)
+        o->refused(o->context, status);
+    httpd_answer_text(&c->response, status, text);
+}
+
+static int handle(struct httpd_exchange *c)
 {
     const struct httpd_request request = {.method = c->method,
                                           .path = c->path,
                                           .query = c->query,
                                           .body = c->body ? c->body : "",
                                           .body_size = c->body_size,
-                                          .wsi = c->wsi};
+                                          .peer = &c->peer,
+                                          .exchange = c};
     if (c->is_too_large)
-        httpd_answer_text(&c->response, 413, "body too large\n");
+        refuse(c, 413, "body too large\n");
     else if (c->method == HTTPD_OTHER)
-        httpd_answer_text(&c->response, 405, "method not allowed\n");
+        refuse(c, 405, "method not allowed\n");
     else
         c->httpd->options.handler(c->httpd->options.context, &request, &c->response);
+    if (c->phase == PHASE_DEFERRED) {
+        restart_deadline(c);
+        return lws_rx_flow_control(c->wsi, 0) < 0 ? -1 : 0;
+    }
     assert(c->response.status >= 200 && c->response.content_type);
     return begin_answer(c);
 }
@@ -188,16 +268,21 @@ static enum httpd_method method_of(struct lws *wsi)
     return lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0 ? HTTPD_POST : HTTPD_OTHER;
 }
 
-static bool has_body(struct lws *wsi)
+/* Whether there is a body; `size` is what its Content-Length says, 0 without one. */
+static bool has_body(struct lws *wsi, uint64_t *size)
 {
     char length[32];
     int n = lws_hdr_copy(wsi, length, sizeof(length), WSI_TOKEN_HTTP_CONTENT_LENGTH);
+    *size = n > 0 ? strtoull(length, NULL, 10) : 0;
     return (n > 0 && strcmp(length, "0") != 0) ||
            lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
 }
 
-static int on_request(struct connection *c, const char *path, size_t size)
+static int on_request(struct httpd_exchange *c, const char *path, size_t size)
 {
+    uint64_t body_size;
+    if (c->phase != PHASE_RECEIVING)
+        return -1;
     drop_exchange(c);
     c->method = method_of(c->wsi);
     if (size >= sizeof(c->path) ||
@@ -207,26 +292,34 @@ static int on_request(struct connection *c, const char *path, size_t size)
     c->path[size] = '\0';
     if (lws_hdr_copy(c->wsi, c->query, QUERY_BYTES, WSI_TOKEN_HTTP_URI_ARGS) < 0)
         return -1;
-    if (!has_body(c->wsi))
+    bool is_with_body = has_body(c->wsi, &body_size);
+    c->is_last = c->method != HTTPD_GET && c->method != HTTPD_HEAD &&
+                 lws_hdr_total_length(c->wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) == 0;
+    c->is_too_large = body_size > c->httpd->options.max_body_bytes;
+    if (!is_with_body || c->is_too_large)
         return handle(c);
     c->body = malloc(c->httpd->options.max_body_bytes + 1);
     return c->body ? 0 : -1;
 }
 
-static void on_body(struct connection *c, const char *bytes, size_t size)
+static int on_body(struct httpd_exchange *c, const char *bytes, size_t size)
 {
-    if (!c->body)
-        return; /* answered without it: lws announces the body of "Content-Length: 0" too */
-    if (size > c->httpd->options.max_body_bytes - c->body_size) {
-        c->is_too_large = true;
-        return;
-    }
+    if (!c->body || c->is_too_large)
+        return 0; /* answered without it */
+    if (c->is_body_over || size > c->httpd->options.max_body_bytes - c->body_size)
+        return -1;
     memcpy(c->body + c->body_size, bytes, size);
     c->body_size += size;
+    return 0;
 }
 
-static int on_body_complete(struct connection *c)
+/* libwebsockets announces the empty body of "Content-Length: 0", too, and what comes behind a body
+ * before the answer has gone as one more. */
+static int on_body_complete(struct httpd_exchange *c)
 {
+    if (c->is_body_over)
+        return -1;
+    c->is_body_over = true;
     if (!c->body)
         return 0;
     c->body[c->body_size] = '\0';
@@ -235,15 +328,17 @@ static int on_body_complete(struct connection *c)
 
 /* ---- connections ---- */
 
-static void forget(struct connection *c)
+static void forget(struct httpd_exchange *c)
 {
     DL_DELETE(c->httpd->connections, c);
     c->httpd->count--;
+    if (c->phase == PHASE_DEFERRED)
+        c->gone(c->gone_context);
     drop_exchange(c);
     free(c);
 }
 
-static int on_connection_event(struct connection *c, struct lws *wsi,
+static int on_connection_event(struct httpd_exchange *c, struct lws *wsi,
                                enum lws_callback_reasons reason, void *in, size_t size)
 {
     switch (reason) {
@@ -253,8 +348,7 @@ static int on_connection_event(struct connection *c, struct lws *wsi,
     case LWS_CALLBACK_HTTP:
         return on_request(c, in, size);
     case LWS_CALLBACK_HTTP_BODY:
-        on_body(c, in, size);
-        return 0;
+        return on_body(c, in, size);
     case LWS_CALLBACK_HTTP_BODY_COMPLETION:
         return on_body_complete(c);
     case LWS_CALLBACK_HTTP_WRITEABLE:
@@ -266,19 +360,16 @@ static int on_connection_event(struct connection *c, struct lws *wsi,
     }
 }
 
-/* Who shows a certificate must show one of ours; who shows none is anybody. */
 static int set_up_tls(struct httpd *h, SSL_CTX *context)
 {
     h->tls = context;
-    int rc = tls_context_configure(context, h->options.tls);
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    return rc;
+    return tls_context_configure_open(context, h->options.tls);
 }
 
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in,
                     size_t size)
 {
-    struct connection *c;
+    struct httpd_exchange *c;
     switch (reason) {
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
         return set_up_tls(lws_context_user(lws_get_context(wsi)), user) == 0 ? 0 : -1;
@@ -303,16 +394,19 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
 }
 
-static void adopt(struct httpd *h, int fd)
+static void adopt(struct httpd *h, int fd, const struct sockaddr_in6 *peer)
 {
-    struct connection *c = h->count < h->options.max_connections ? calloc(1, sizeof(*c)) : NULL;
+    struct httpd_exchange *c = h->count < h->options.max_connections ? calloc(1, sizeof(*c)) : NULL;
     if (!c) {
         log_limited(LOG_LEVEL_WARN, "http_connection_refused", F_U64("port", h->port),
                     F_U64("connections", h->count));
+        if (h->options.refused)
+            h->options.refused(h->options.context, 503);
         close(fd);
         return;
     }
     c->httpd = h;
+    c->peer = *peer;
     restart_deadline(c);
     DL_APPEND(h->connections, c);
     h->count++;
@@ -329,15 +423,26 @@ static void adopt(struct httpd *h, int fd)
         forget(c);
 }
 
+/* The ticker listens again when there are tokens; until then connections wait in the kernel. */
+static bool may_accept(struct httpd *h)
+{
+    unsigned rate = h->options.accept_rate;
+    if (rate == 0 || bucket_take(&h->accepts, rate, rate, uv_now(h->loop)))
+        return true;
+    uv_poll_stop(&h->listener);
+    h->is_listening = false;
+    return false;
+}
+
 static void on_listener(uv_poll_t *poll, int status, int events)
 {
     struct httpd *h = poll->data;
     struct sockaddr_in6 peer;
     (void)events;
-    for (int i = 0; status == 0 && i < ACCEPTS_PER_TURN; i++) {
+    for (int i = 0; status == 0 && i < ACCEPTS_PER_TURN && may_accept(h); i++) {
         int fd = socket_accept(h->fd, &peer);
         if (fd >= 0)
-            adopt(h, fd);
+            adopt(h, fd, &peer);
         else if (fd != -EINTR && fd != -ECONNABORTED)
             break; /* out of descriptors, too: the next turn tries again */
     }
@@ -346,8 +451,10 @@ static void on_listener(uv_poll_t *poll, int status, int events)
 static void on_tick(uv_timer_t *timer)
 {
     struct httpd *h = timer->data;
-    struct connection *c;
+    struct httpd_exchange *c;
     uint64_t now_ms = uv_now(h->loop);
+    if (!h->is_listening)
+        h->is_listening = uv_poll_start(&h->listener, UV_READABLE, on_listener) == 0;
     DL_FOREACH (h->connections, c) {
         if (c->wsi && now_ms >= c->deadline_ms)
             shutdown(lws_get_socket_fd(c->wsi), SHUT_RDWR);
@@ -411,6 +518,8 @@ static int create_handles(struct httpd *h)
     h->listener.data = h;
     h->ticker.data = h;
     uv_timer_start(&h->ticker, on_tick, TICK_MS, TICK_MS);
+    bucket_init(&h->accepts, h->options.accept_rate, uv_now(h->loop));
+    h->is_listening = true;
     return uv_poll_start(&h->listener, UV_READABLE, on_listener);
 }
 

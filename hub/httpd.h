@@ -1,11 +1,14 @@
-/* A small HTTP/1.1 server on somebody's libuv loop: a few connections, requests with at most a
- * small body, answers that are made at once. For people, probes and scrapers, not for edges'
- * traffic. Everything on the loop's thread. libwebsockets stays behind it, in httpd.c. */
+/* A small HTTP/1.1 server on somebody's libuv loop: a few connections, requests (any of them, a GET
+ * too) with at most a small body, answers that are made at once or a little later. For people,
+ * probes, scrapers and edges that join, not for edges' traffic. Everything on the loop's thread.
+ * libwebsockets stays behind it, in httpd.c. */
 #ifndef HUB_HTTPD_H
 #define HUB_HTTPD_H
 
 #include "isthmus/errbuf.h"
 
+#include <netinet/in.h>
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,11 +26,12 @@ struct httpd_request {
     const char *query; /* decoded "a=b&c", "" if there is none */
     const char *body;  /* NUL-terminated beyond its size */
     size_t body_size;
-    void *wsi; /* for httpd_header() */
+    const struct sockaddr_in6 *peer; /* IPv4 as ::ffff:a.b.c.d */
+    struct httpd_exchange *exchange; /* for httpd_header() and its like */
 };
 
-/* A header by its name in lower case with the colon ("authorization:"). NULL when it is absent,
- * empty or does not fit. */
+/* A header by its name in lower case with the colon ("authorization:"), without the blanks around
+ * it; of a repeated one the first. NULL when it is absent, empty or does not fit. */
 const char *httpd_header(const struct httpd_request *request, const char *name, char *text,
                          size_t room);
 
@@ -41,6 +45,18 @@ struct httpd_response {
     bool is_constant;
 };
 
+/* The certificate the client showed, borrowed until the handler returns, or NULL; and whether it is
+ * of
+ * --tls-ca's, for clients, and valid now. */
+X509 *httpd_client_certificate(const struct httpd_request *request, bool *is_verified);
+
+/* In a handler, which then leaves the response zeroed: the answer comes later, by httpd_answer(),
+ * within timeout_ms. `gone` runs instead if the connection ends before that. */
+struct httpd_exchange *httpd_defer(const struct httpd_request *request, void (*gone)(void *context),
+                                   void *context);
+/* The answer, whose body it takes. Not from within the handler. */
+void httpd_answer(struct httpd_exchange *exchange, const struct httpd_response *response);
+
 /* Sets `body` to a copy of `text`; without memory the status becomes 500. */
 void httpd_answer_text(struct httpd_response *response, unsigned status, const char *text);
 
@@ -50,12 +66,16 @@ typedef void (*httpd_handler)(void *context, const struct httpd_request *request
 struct httpd_options {
     const char *address;      /* HOST:PORT; borrowed until return */
     struct tls_material *tls; /* NULL: plain; borrowed until return. Clients may, but need not, show
-                                 a certificate of its CA */
+                                 a certificate, see httpd_client_certificate() */
     unsigned max_connections; /* further ones are closed at once */
+    unsigned accept_rate;     /* connections taken in a second, and at once; 0: any number */
     uint64_t timeout_ms;   /* for a request to arrive whole, for an answer to leave, and for an idle
                               connection */
     size_t max_body_bytes; /* a larger one is answered 413 */
     httpd_handler handler;
+    /* What the server itself refuses: 405, 413, or 503 (too many connections; that one is not
+     * told). May be NULL. */
+    void (*refused)(void *context, unsigned status);
     void *context;
 };
 

@@ -41,9 +41,6 @@ static int create_parts(struct hub *hub, struct errbuf *e)
         errbuf_wrap(e, "--proxy-protocol-from");
         return rc;
     }
-    rc = tls_material_load(hub->config, &hub->tls, e);
-    if (rc != 0)
-        return rc;
     hub->trimmer = trimmer_create();
     if (!hub->trimmer) {
         errbuf_set(e, "no memory");
@@ -52,7 +49,8 @@ static int create_parts(struct hub *hub, struct errbuf *e)
     return create_loops(hub, e);
 }
 
-int hub_create(const struct config *config, struct hub **out, struct errbuf *e)
+int hub_create(const struct config *config, struct tls_material *tls, struct hub **out,
+               struct errbuf *e)
 {
     assert(config->hub_threads > 0);
     struct hub *hub = calloc(1, sizeof(*hub));
@@ -61,6 +59,7 @@ int hub_create(const struct config *config, struct hub **out, struct errbuf *e)
         return -ENOMEM;
     }
     hub->config = config;
+    hub->tls = tls_material_get(tls);
     registry_init(&hub->registry);
     reassembly_init(&hub->reassembly, config->reassembly_bytes);
     /* OpenSSL writes with write(2). */
@@ -134,22 +133,23 @@ static void command_all(struct hub *hub, struct command command)
     }
 }
 
-int hub_reload_tls(struct hub *hub, struct errbuf *e)
+int hub_replace_tls(struct hub *hub, struct tls_material *tls, struct errbuf *e)
 {
-    struct tls_material *fresh;
-    int rc = tls_material_load(hub->config, &fresh, e);
-    if (rc != 0)
-        return rc;
-    if (!tls_material_is_like(fresh, hub->tls)) {
-        errbuf_set(e, "--tls-key %s: the kind of key (EC, RSA) cannot change while running",
-                   hub->config->tls_key);
-        tls_material_put(fresh);
+    if (!tls_material_is_like(tls, hub->tls)) {
+        errbuf_set(e, "the kind of the server's key (EC, RSA) cannot change while running");
         return -EINVAL;
     }
-    tls_material_put(hub->tls);
-    hub->tls = fresh;
+    struct tls_material *old = hub->tls;
+    hub->tls = tls_material_get(tls);
+    tls_material_put(old);
     command_all(hub, (struct command){.kind = COMMAND_REPLACE_TLS});
     return 0;
+}
+
+bool hub_has_node(struct hub *hub, const char *node)
+{
+    struct session_ref session;
+    return registry_find(&hub->registry, node, &session);
 }
 
 /* ---- explain ---- */

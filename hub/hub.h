@@ -12,11 +12,12 @@
 
 struct hub;
 struct downstream;
+struct tls_material;
 struct upstream;
 
 /* Makes TLS contexts and listening sockets, so that everything that can be wrong with flags and files is said here. Control
- * thread. `config` is borrowed as long as the hub lives. 0 or negative errno and `e`. */
-int hub_create(const struct config *config, struct hub **hub, struct errbuf *e)
+ * thread. `config` is borrowed as long as the hub lives; of `tls` it keeps a reference. 0 or negative errno and `e`. */
+int hub_create(const struct config *config, struct tls_material *tls, struct hub **hub, struct errbuf *e)
     __attribute__((warn_unused_result));
 /* Starts the threads; messages go to `upstream` (borrowed until hub_destroy). Control thread. */
 int hub_start(struct hub *hub, struct upstream *upstream, struct errbuf *e) __attribute__((warn_unused_result));
@@ -35,9 +36,11 @@ bool hub_accepts(const struct hub *hub);
 void hub_close_session(struct hub *hub, struct session_ref session, enum close_reason reason);
 /* Live sessions now. Any thread. */
 uint64_t hub_connections(const struct hub *hub);
-/* New certificate, key and CA from the same files for new connections; live ones stay. Control thread, blocks for file
- * reading only. On failure the old ones stay in force. */
-int hub_reload_tls(struct hub *hub, struct errbuf *e) __attribute__((warn_unused_result));
+/* New certificate, key and CA for new connections; live ones stay. Control thread; keeps a reference. -EINVAL and `e` when they
+ * cannot take the place of the old ones, which then stay in force. */
+int hub_replace_tls(struct hub *hub, struct tls_material *tls, struct errbuf *e) __attribute__((warn_unused_result));
+/* Whether a node of this name has a session here now. Any thread. */
+bool hub_has_node(struct hub *hub, const char *node);
 
 /* Whether this node is connected here, and since when (uv_hrtime ms); for `isthmus explain`. Any thread. */
 struct hub_node_info {

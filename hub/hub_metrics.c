@@ -3,6 +3,7 @@
 #include "hub/hub_metrics.h"
 
 #include "hub/downstream.h"
+#include "hub/join_request.h"
 #include "hub/message.h"
 #include "hub/reasons.h"
 
@@ -79,6 +80,10 @@ static const double seconds_bounds[] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
 #define LABEL_WATCH                                                                                \
     {                                                                                              \
         "watch", down_watch_names, DOWN_WATCH_COUNT                                                \
+    }
+#define LABEL_JOIN_RESULT                                                                          \
+    {                                                                                              \
+        "result", join_result_names, JOIN_RESULT_COUNT                                             \
     }
 
 #define BOUNDS_COUNTER   NULL

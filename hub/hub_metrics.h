@@ -38,6 +38,7 @@
     X(INDEX_OBJECTS,        "isthmus_index_objects",                 GAUGE,     NONE, NONE,    "Objects of the cluster in the index of who wants what.") \
     X(INDEX_LINKS,          "isthmus_index_links",                   GAUGE,     NONE, NONE,    "Pairs of a node and an object that it has or is to have.") \
     X(INDEX_BYTES,          "isthmus_index_bytes",                   GAUGE,     NONE, NONE,    "Memory of that index.")                   \
+    X(JOIN_REQUESTS,        "isthmus_join_requests_total",           COUNTER,   JOIN_RESULT, NONE, "Requests to the join endpoint, by result.") \
     X(API_REQUESTS,         "isthmus_api_requests_total",            COUNTER,   KIND, CODE,    "API requests finished, by kind and class of HTTP status.") \
     X(API_SECONDS,          "isthmus_api_request_seconds",           HISTOGRAM, LANE, NONE,    "Duration of API requests, retries included, by lane.")
 /* clang-format on */

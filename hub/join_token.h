@@ -22,7 +22,7 @@ enum join_token_verdict {
     TOKEN_VALID,
     TOKEN_MALFORMED,
     TOKEN_ALGORITHM, /* neither HS256, HS384 nor HS512, or a header that demands more than that
-                           */
+                      */
     TOKEN_SIGNATURE, /* not made with this key */
     TOKEN_EXPIRED,
     TOKEN_NO_MEMORY

@@ -9,6 +9,7 @@
 #include "hub/filewatch.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/join.h"
 #include "hub/notify.h"
 #include "hub/subcommands.h"
 #include "hub/upstream.h"
@@ -36,6 +37,7 @@ struct process {
     struct hub *hub;
     struct facts_sources sources;
     struct admin *admin;
+    struct join *join;
     struct filewatch files;
     struct notify notify;
 
@@ -110,15 +112,19 @@ static void open_notify(struct notify *notify)
 
 /* ---- files ---- */
 
+static int on_new_tls(void *context, struct tls_material *tls, struct errbuf *e)
+{
+    struct process *p = context;
+    return hub_replace_tls(p->hub, tls, e);
+}
+
 static void reload(struct process *p, const char *why)
 {
     struct errbuf e = {{0}};
     notify_reloading(&p->notify);
     int rc = apiconfig_reload(p->api, &e);
     if (rc == 0)
-        rc = hub_reload_tls(p->hub, &e);
-    if (rc == 0)
-        rc = admin_reload(p->admin, &e);
+        rc = join_reload(p->join, &e);
     if (rc != 0)
         log_error("reload_failed", F_STR("why", why), F_STR("error", e.text));
     else
@@ -185,7 +191,9 @@ static int start(struct process *p, struct errbuf *e)
     if (rc == 0)
         rc = upstream_create(c, p->api, &p->upstream, e);
     if (rc == 0)
-        rc = hub_create(c, &p->hub, e);
+        rc = join_create(c, p->api, &p->join, e);
+    if (rc == 0)
+        rc = hub_create(c, join_tls(p->join), &p->hub, e);
     if (rc == 0 && c->downstream)
         rc = downstream_create(c, p->api, &p->downstream, e);
     if (rc != 0)
@@ -202,6 +210,8 @@ static int start(struct process *p, struct errbuf *e)
     if (rc == 0)
         rc = admin_create(&p->loop, &p->sources, &p->admin, e);
     if (rc == 0)
+        rc = join_start(p->join, &p->loop, p->hub, on_new_tls, p, e);
+    if (rc == 0)
         rc = upstream_start(p->upstream, p->hub, e);
     if (rc == 0 && p->downstream)
         rc = downstream_start(p->downstream, p->hub, e);
@@ -215,8 +225,10 @@ static void close_loop(struct process *p)
     uv_close((uv_handle_t *)&p->beat, NULL);
     filewatch_close(&p->files);
     admin_close(p->admin);
+    join_close(p->join);
     uv_run(&p->loop, UV_RUN_DEFAULT);
     admin_destroy(p->admin);
+    join_destroy(p->join);
     int rc = uv_loop_close(&p->loop);
     assert(rc == 0);
 }

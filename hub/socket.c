@@ -3,7 +3,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
 #include <linux/tcp.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,6 +156,22 @@ bool socket_peer_has_left(int fd)
     char byte;
     ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+void socket_local_address(char *to, size_t room)
+{
+    struct ifaddrs *all = NULL;
+    snprintf(to, room, "127.0.0.1");
+    if (getifaddrs(&all) != 0)
+        return;
+    for (struct ifaddrs *i = all; i; i = i->ifa_next) {
+        bool is_usable = i->ifa_addr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_UP) &&
+                         !(i->ifa_flags & IFF_LOOPBACK);
+        if (is_usable && getnameinfo(i->ifa_addr, sizeof(struct sockaddr_in), to, (socklen_t)room, NULL, 0,
+                                     NI_NUMERICHOST) == 0)
+            break;
+    }
+    freeifaddrs(all);
 }
 
 void address_format(const struct sockaddr_in6 *address, char text[ADDRESS_TEXT_BYTES])

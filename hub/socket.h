@@ -20,6 +20,10 @@ int socket_accept(int fd, struct sockaddr_in6 *peer);
 uint64_t socket_acked_bytes(int fd);
 bool socket_peer_has_left(int fd);
 
+/* The first address of this machine that others can reach, 127.0.0.1 if there is none: what CloudCore
+ * calls its local IP. */
+void socket_local_address(char *to, size_t room);
+
 void address_map_v4(const struct sockaddr_in *from, struct sockaddr_in6 *to);
 /* "1.2.3.4:567", "[::1]:567". */
 #define ADDRESS_TEXT_BYTES 64

@@ -5,12 +5,14 @@
 #include "hub/resource.h"
 #include "hub/secret_bytes.h"
 #include "hub/subcommands.h"
+#include "isthmus/log.h"
 #include "isthmus/options.h"
 #include "isthmus/version.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WITHIN_MS 15000
 
@@ -121,6 +123,7 @@ int subcommand_token(int argc, char **argv)
             printf("isthmus %s\n", isthmus_version());
         return 0;
     }
+    log_configure(LOG_FORMAT_TEXT, LOG_LEVEL_WARN, STDERR_FILENO);
     if (print_token(&o, &e) == 0)
         return 0;
     fprintf(stderr, "isthmus token: %s\n", e.text);

@@ -110,15 +110,22 @@ static int load_all(const struct config *config, struct tls_material *m, struct 
     return 0;
 }
 
-int tls_material_load(const struct config *config, struct tls_material **material, struct errbuf *e)
+static struct tls_material *material_new(struct errbuf *e)
 {
     struct tls_material *m = calloc(1, sizeof(*m));
-    if (!m) {
+    if (!m)
         errbuf_set(e, "no memory");
-        return -ENOMEM;
-    }
-    atomic_init(&m->refs, 1);
+    else
+        atomic_init(&m->refs, 1);
     ERR_clear_error();
+    return m;
+}
+
+int tls_material_load(const struct config *config, struct tls_material **material, struct errbuf *e)
+{
+    struct tls_material *m = material_new(e);
+    if (!m)
+        return -ENOMEM;
     int rc = load_all(config, m, e);
     if (rc != 0) {
         tls_material_put(m);
@@ -126,6 +133,55 @@ int tls_material_load(const struct config *config, struct tls_material **materia
     }
     *material = m;
     return 0;
+}
+
+static bool push(STACK_OF(X509) * all, X509 *certificate)
+{
+    if (X509_up_ref(certificate) != 1)
+        return false;
+    if (sk_X509_push(all, certificate) > 0)
+        return true;
+    X509_free(certificate);
+    return false;
+}
+
+static int adopt(struct tls_material *m, X509 *certificate, EVP_PKEY *key, X509 *authority)
+{
+    m->chain = sk_X509_new_null();
+    m->authorities = sk_X509_new_null();
+    if (!m->chain || !m->authorities || !push(m->authorities, authority))
+        return -ENOMEM;
+    if (X509_check_private_key(certificate, key) != 1)
+        return -EINVAL;
+    X509_up_ref(certificate);
+    EVP_PKEY_up_ref(key);
+    m->certificate = certificate;
+    m->key = key;
+    return 0;
+}
+
+int tls_material_create(X509 *certificate, EVP_PKEY *key, X509 *authority,
+                        struct tls_material **material, struct errbuf *e)
+{
+    struct tls_material *m = material_new(e);
+    if (!m)
+        return -ENOMEM;
+    int rc = adopt(m, certificate, key, authority);
+    if (rc != 0) {
+        errbuf_set(e, rc == -EINVAL ? "the key is not the certificate's" : "no memory");
+        ERR_clear_error();
+        tls_material_put(m);
+        return rc;
+    }
+    *material = m;
+    return 0;
+}
+
+int tls_material_authority_der(const struct tls_material *m, unsigned char **der)
+{
+    *der = NULL;
+    int size = i2d_X509(sk_X509_value(m->authorities, 0), der);
+    return size > 0 ? size : -ENOMEM;
 }
 
 struct tls_material *tls_material_get(struct tls_material *m)
@@ -180,6 +236,13 @@ static int verify_and_forget(X509_STORE_CTX *verification, void *unused)
     return ok;
 }
 
+/* The same; who shows nothing, or something else, is let in too, and the result says so. */
+static int verify_and_report(X509_STORE_CTX *verification, void *unused)
+{
+    (void)verify_and_forget(verification, unused);
+    return 1;
+}
+
 int tls_context_configure(SSL_CTX *context, struct tls_material *m)
 {
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
@@ -197,6 +260,14 @@ int tls_context_configure(SSL_CTX *context, struct tls_material *m)
         SSL_CTX_set_num_tickets(context, 0) != 1)
         return -EINVAL;
     return tls_context_replace(context, m);
+}
+
+int tls_context_configure_open(SSL_CTX *context, struct tls_material *m)
+{
+    int rc = tls_context_configure(context, m);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_cert_verify_callback(context, verify_and_report, NULL);
+    return rc;
 }
 
 /* ---- after the handshake ---- */

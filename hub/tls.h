@@ -19,6 +19,14 @@ struct tls_material;
  * used. */
 int tls_material_load(const struct config *config, struct tls_material **material, struct errbuf *e)
     __attribute__((warn_unused_result));
+/* The same from memory: one certificate without a chain, its key, one CA, of each of which it takes
+ * a reference of its own. -EINVAL (the key is not the certificate's) or -ENOMEM and `e`. */
+int tls_material_create(X509 *certificate, EVP_PKEY *key, X509 *authority,
+                        struct tls_material **material, struct errbuf *e)
+    __attribute__((warn_unused_result));
+/* The first of the CAs, as DER for OPENSSL_free(); its size, or -ENOMEM. */
+int tls_material_authority_der(const struct tls_material *m, unsigned char **der)
+    __attribute__((warn_unused_result));
 struct tls_material *tls_material_get(struct tls_material *m);
 void tls_material_put(struct tls_material *m);
 /* Whether one can take the other's place: a context has a place for each kind of key, and none can
@@ -29,6 +37,10 @@ bool tls_material_is_like(const struct tls_material *a, const struct tls_materia
  * CAs only, no tickets, no resumption, no renegotiation. Before its first use, the thread that
  * makes it. 0, -EINVAL or -ENOMEM. */
 int tls_context_configure(SSL_CTX *context, struct tls_material *m)
+    __attribute__((warn_unused_result));
+/* The same, but a client may show any certificate or none: SSL_get_verify_result() says what it is
+ * worth. */
+int tls_context_configure_open(SSL_CTX *context, struct tls_material *m)
     __attribute__((warn_unused_result));
 /* New connections get the new material; live ones are not touched. The thread that uses the
  * context. */

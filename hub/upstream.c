@@ -7,13 +7,11 @@
 #include "hub/downstream.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/socket.h"
 #include "hub/worker.h"
 #include "isthmus/log.h"
 
 #include <errno.h>
-#include <ifaddrs.h>
-#include <net/if.h>
-#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,23 +23,6 @@ static uint64_t now_ms(void)
 }
 
 /* ---- life ---- */
-
-/* The first address of this machine that others can reach: what CloudCore calls its local IP. */
-static void find_local_address(char *to, size_t room)
-{
-    struct ifaddrs *all = NULL;
-    snprintf(to, room, "127.0.0.1");
-    if (getifaddrs(&all) != 0)
-        return;
-    for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-        bool is_usable = i->ifa_addr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_UP) &&
-                         !(i->ifa_flags & IFF_LOOPBACK);
-        if (is_usable && getnameinfo(i->ifa_addr, sizeof(struct sockaddr_in), to, (socklen_t)room, NULL, 0,
-                                     NI_NUMERICHOST) == 0)
-            break;
-    }
-    freeifaddrs(all);
-}
 
 static unsigned share_of(uint64_t total, size_t workers)
 {
@@ -75,7 +56,7 @@ int upstream_create(const struct config *config, struct apiconfig *api, struct u
     u->config = config;
     u->api = api;
     u->worker_count = config->upstream_threads;
-    find_local_address(u->local_address, sizeof(u->local_address));
+    socket_local_address(u->local_address, sizeof(u->local_address));
     u->kinds = (struct kinds_context){
         .impersonate = config->impersonate,
         .advertise_address = config->advertise_address ? config->advertise_address : u->local_address,

@@ -46,9 +46,9 @@ python=/usr/bin/python3
 cd "$root"
 
 pytest=("$python" -m pytest -p no:cacheprovider -q -rfE --tb=short --color=no --durations=5
-    --rootdir "$here" --peers "$peers" --hub-program "$B/isthmus")
+    --rootdir="$here" --peers="$peers" --hub-program="$B/isthmus")
 
-[ $# -eq 0 ] || exec "${pytest[@]}" --log-dir "$B/e2e" "$here" "$@"
+[ $# -eq 0 ] || exec "${pytest[@]}" --log-dir="$B/e2e" "$here" "$@"
 
 for file in "$here"/test_*.py; do
     case " ${groups[*]} " in *" ${file##*/} "*) ;; *) echo "run.sh: ${file##*/} is in no group"; exit 2 ;; esac
@@ -62,7 +62,7 @@ for group in "${!groups[@]}"; do
     # shellcheck disable=SC2206  # a list of words on purpose
     files=(${groups[$group]})
     ISTHMUS_E2E_PORTS=$first_port-$((first_port + 2499)) timeout -k 30 "$group_seconds" \
-        "${pytest[@]}" --log-dir "$B/e2e/$group" "${files[@]/#/$here/}" >"$B/e2e/$group.log" 2>&1 </dev/null &
+        "${pytest[@]}" --log-dir="$B/e2e/$group" "${files[@]/#/$here/}" >"$B/e2e/$group.log" 2>&1 </dev/null &
     running[$group]=$!
     first_port=$((first_port + 2500))
 done

@@ -15,7 +15,7 @@ from lab.processes import PATIENCE, ROOT, free_port, wait_until
 class Run:
     def __init__(self, folder, **settings):
         self.folder, self.admin_port = folder, free_port()
-        environment = {**os.environ, "TMPDIR": str(folder), "NODES": "20",
+        environment = {**os.environ, "TMPDIR": str(folder), "NODES": "20", "REPLICAS": "1",
                        "ADMIN_PORT": str(self.admin_port), "API_PORT": str(free_port()),
                        "WEBSOCKET_PORT": str(free_port()), **settings}
         # A name of its own, for it holds files; a session of its own, as a terminal gives it.
@@ -104,9 +104,9 @@ def test_a_hub_that_dies_is_noticed_and_its_log_shown(run):
     it.wait_for(r"connected 5/5 ")
     os.kill(it.children()["isthmus"], signal.SIGKILL)
     assert it.wait() == 1
-    assert "isthmus has ended" in it.text() and "edge_connected" in it.text()
+    assert "isthmus-0 has ended" in it.text() and "edge_connected" in it.text()
     assert not it.children()
-    assert (it.folders()[0] / "isthmus.log").exists()
+    assert (it.folders()[0] / "isthmus-0.log").exists()
 
 
 def test_wrong_flags_of_the_hub_are_shown(run):

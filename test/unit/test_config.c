@@ -91,6 +91,9 @@ static void test_defaults(void **state)
     assert_int_equal(c.max_connections, 19000);
     assert_string_equal(c.replica_id, "host-1");
     assert_null(c.advertise_address); /* the upstream pool finds it */
+    assert_string_equal(c.name_space, "kubeedge");
+    assert_int_equal(c.token_refresh_ms, 12 * 3600 * 1000);
+    assert_int_equal(c.edge_cert_ms, 365LL * 86400 * 1000);
     assert_string_equal(c.log_level, "info");
 }
 
@@ -100,7 +103,7 @@ static void test_balancing(void **state)
 {
     (void)state;
     struct config c;
-    const struct balancer_config fallback = BALANCER_CONFIG_DEFAULT;
+    static const struct balancer_config fallback = BALANCER_CONFIG_DEFAULT; /* zeroed between its fields */
     assert_int_equal(LOAD(&c), 0);
     assert_memory_equal(&c.balancing, &fallback, sizeof(fallback));
     assert_null(c.redis);
@@ -176,8 +179,19 @@ static void test_refusals(void **state)
     (void)state;
     struct config c;
     char *no_files[] = {"isthmus", NULL};
-    expect_refused("--tls-ca: is required", load(&c, &machine, no_files));
+    assert_int_equal(load(&c, &machine, no_files), 0);
+    assert_false(config_has_tls_files(&c));
+    expect_refused("--tls-ca: is required", LOAD(&c, "--tls-ca="));
+    expect_refused("--tls-cert: is required", LOAD(&c, "--tls-cert="));
     expect_refused("--tls-key: is required", LOAD(&c, "--tls-key="));
+    expect_refused("--renew-server-cert: is for", LOAD(&c, "--renew-server-cert"));
+    expect_refused("--namespace: must be", LOAD(&c, "--namespace=a/b"));
+    expect_refused("--namespace: must be", LOAD(&c, "--namespace="));
+    expect_refused("--token-refresh: must be at least 1000ms", LOAD(&c, "--token-refresh=0"));
+    assert_int_equal(LOAD(&c, "--advertise-address=192.0.2.1", "--advertise-address=hub", "--dns-name=a.b"), 0);
+    assert_string_equal(c.advertise_address, "192.0.2.1");
+    assert_int_equal(c.advertise_addresses.count, 2);
+    assert_true(config_has_tls_files(&c));
     expect_refused("--hub-threads: 65: must be from 0 to 64", LOAD(&c, "--hub-threads=65"));
     expect_refused("--websocket-address: 'here'", LOAD(&c, "--websocket-address=here"));
     expect_refused("--websocket-address: ''", LOAD(&c, "--websocket-address="));
