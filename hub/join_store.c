@@ -134,8 +134,11 @@ static int judge_creation(const struct join_store *s, const struct slot *slot,
         log_info("secret_created", F_STR("namespace", s->name_space), F_STR("name", slot->name));
         return 0;
     }
-    if (answer->status == 409)
+    if (answer->status == 409) {
+        log_info("secret_created_by_another", F_STR("namespace", s->name_space),
+                 F_STR("name", slot->name));
         return -EEXIST;
+    }
     if (answer->status != 404)
         return refused(s, slot, answer, e);
     int rc = create_namespace(s, e);

@@ -106,22 +106,23 @@ class Devapi:
 
 class Hub:
     def __init__(self, folder, authority, devapi, *flags, name="hub", certificate=None,
-                 https=False, environment=None):
+                 https=False, environment=None, files=True):
+        """Without `files` CA and certificate live in Secrets; devapi has them then."""
         self.folder, self.authority, self.devapi, self.name = folder, authority, devapi, name
         self.flags, self.environment = flags, environment or {}
         self.port, self.admin_port = free_port(), free_port()
-        self.https_port = free_port() if https else None
-        self.certificate, self.key = certificate or authority.server()
+        self.https_port = free_port() if https or not files else None
+        self.certificate, self.key = (certificate or authority.server()) if files else (None, None)
         self.process = None
 
     def arguments(self):
+        files = ["--tls-ca", self.authority.ca, "--tls-cert", self.certificate, "--tls-key", self.key]
         return [program("isthmus"), "--kubeconfig", self.devapi.kubeconfig,
                 "--websocket-address", f"127.0.0.1:{self.port}",
                 "--admin-address", f"127.0.0.1:{self.admin_port}",
                 "--https-address", f"127.0.0.1:{self.https_port}" if self.https_port else "",
                 "--control-socket", self.folder / f"{self.name}.sock", "--replica-id", self.name,
-                "--tls-ca", self.authority.ca, "--tls-cert", self.certificate, "--tls-key", self.key,
-                *self.flags]
+                *(files if self.certificate else []), *self.flags]
 
     def start(self, ready=True):
         suppressions = ROOT / "test"
