@@ -9,6 +9,9 @@ SAN     ?=
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
+# All cores build, unless make was told how many (-j).
+JOBS = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
 PACKAGES := libuv libwebsockets openssl jansson libnghttp2 yaml-0.1 hiredis
 TEST_PACKAGES := $(PACKAGES) cmocka
 
@@ -62,7 +65,7 @@ help:
 
 ## make build       the programs: isthmus, devapi, edgesim (in build/)
 build: deps
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) $(JOBS) --no-print-directory programs
 deps:
 	@scripts/deps.sh build
 .PHONY: programs
@@ -71,37 +74,37 @@ programs: $(B)/isthmus $(B)/devapi $(B)/edgesim $(if $(SIM),$(B)/balance-sim)
 ## make run         a development API server, the hub and a fleet of simulated edges, live in the terminal
 run:
 	@scripts/deps.sh run
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) $(JOBS) --no-print-directory programs
 	@exec env B=$(B) scripts/run.sh
 
 ## make test        everything that needs no Go: unit, golden, system, simulation
 test:
 	@scripts/deps.sh test fuzz
-	@$(MAKE) --no-print-directory programs units fuzzers benches
+	@$(MAKE) $(JOBS) --no-print-directory programs units fuzzers benches
 	@B=$(B) test/run.sh
 
 ## make test-long   what takes its time
 test-long:
 	@scripts/deps.sh test fuzz
-	@$(MAKE) --no-print-directory programs units fuzzers benches
+	@$(MAKE) $(JOBS) --no-print-directory programs units fuzzers benches
 	@B=$(B) test/run.sh --long
 
 ## make e2e         a real kube-apiserver, etcd and EdgeCore through the hub (needs Go)
 e2e:
 	@scripts/deps.sh e2e
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) $(JOBS) --no-print-directory programs
 	@B=$(B) test/e2e/run.sh
 
 ## make bench       the table of the design's numbers, measured on this machine in one run
 bench:
 	@scripts/deps.sh test
-	@$(MAKE) --no-print-directory programs benches
+	@$(MAKE) $(JOBS) --no-print-directory programs benches
 	@B=$(B) test/bench/run.sh
 
 ## make sim         the balancer's plan against a simulated fleet, many seeds
 sim:
 	@scripts/deps.sh build
-	@$(MAKE) --no-print-directory $(B)/balance-sim
+	@$(MAKE) $(JOBS) --no-print-directory $(B)/balance-sim
 	@$(B)/balance-sim
 
 .PHONY: units fuzzers benches
@@ -112,26 +115,26 @@ benches: $(BENCH)
 ## make unit        only the unit tests
 unit:
 	@scripts/deps.sh test
-	@$(MAKE) --no-print-directory units
+	@$(MAKE) $(JOBS) --no-print-directory units
 	@B=$(B) test/run.sh --only unit
 
 ## make fuzz        a minute for every fuzz target
 fuzz:
 	@scripts/deps.sh test fuzz
-	@$(MAKE) --no-print-directory fuzzers
+	@$(MAKE) $(JOBS) --no-print-directory fuzzers
 	@B=$(B) test/fuzz/run.sh 60
 
 ## make lint        clang-format, clang-tidy, shellcheck, headers, tables in the documents
 lint:
 	@scripts/deps.sh lint
-	@$(MAKE) --no-print-directory $(B)/doc-tables
+	@$(MAKE) $(JOBS) --no-print-directory $(B)/doc-tables
 	@B=$(B) scripts/lint.sh
 
 ## make docs        the documents' tables of flags and metrics, from the program's own
 .PHONY: docs
 docs:
 	@scripts/deps.sh build
-	@$(MAKE) --no-print-directory $(B)/doc-tables
+	@$(MAKE) $(JOBS) --no-print-directory $(B)/doc-tables
 	@B=$(B) scripts/doc-tables.sh
 
 format:
