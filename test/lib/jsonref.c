@@ -223,7 +223,7 @@ static size_t count_members(const struct json_span *object)
     jsonscan_init(&s, object->at, object->size);
     s.accept_nul = true;
     rc = jsonscan_enter_object(&s);
-    while (rc == 0 && (rc = jsonscan_next_member(&s, &span)) == 1) {
+    while (rc == 0 && jsonscan_next_member(&s, &span) == 1) {
         count++;
         rc = jsonscan_value(&s, &span);
     }

@@ -503,7 +503,7 @@ static void handle(struct world *w, const struct event *event)
 static void populate(struct world *w)
 {
     uint32_t node = 0;
-    for (uint16_t r = 0; r < w->setup.replicas; r++) {
+    for (uint16_t r = 0; r < (uint16_t)w->setup.replicas; r++) {
         char id[BALANCER_ID_SIZE];
         snprintf(id, sizeof(id), "isthmus-%u", r);
         if (w->setup.twin_of != SIM_NOBODY && r + 1u == w->setup.replicas)
