@@ -201,10 +201,10 @@ $(B)/bench/%: $(B)/obj/test/bench/%.o $(PARTS) $(LIBS)
 	$(CC) $(LDFLAGS) -o $@ $< $(PARTS) $(LIBS) $(PKG_LIBS) $(TEST_LIBS) -lpthread -lm
 
 # Fuzz targets are compiled whole by clang, with the sources they name in their first lines: "fuzz-sources: a.c b.c".
-$(B)/fuzz/%: test/fuzz/%.c $(wildcard base/*.c hub/*.c apiclient/*.c) $(wildcard include/isthmus/*.h hub/*.h)
+$(B)/fuzz/%: test/fuzz/%.c $(wildcard base/*.c hub/*.c apiclient/*.c balancer/*.c) $(wildcard include/isthmus/*.h hub/*.h balancer/*.h)
 	@mkdir -p $(@D)
 	clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -D_GNU_SOURCE -Iinclude -I. \
 	  -Wno-gnu-zero-variadic-macro-arguments -o $@ $< $$(sed -n 's/^.*fuzz-sources: *//p' $< | sed 's,\*/,,') \
-	  $$(pkg-config --cflags --libs jansson yaml-0.1 libuv openssl) -lpthread
+	  $$(pkg-config --cflags --libs jansson yaml-0.1 libuv openssl hiredis) -lpthread
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

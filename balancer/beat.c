@@ -272,7 +272,7 @@ static const char *read_numbers(const struct redis_reply *reply, struct balancer
 {
     const struct redis_reply *now = redis_reply_item(reply, ITEM_NOW);
     const char *now_text = redis_reply_text(now, NULL);
-    if (!is_plain_text(now) || !next_number(&now_text, INT64_MAX, &view->server_ms))
+    if (!is_plain_text(now) || !next_number(&now_text, INT64_MAX, &view->server_ms) || *now_text)
         return "its time is no number";
     if (!read_epoch(redis_reply_item(reply, ITEM_EPOCH), view))
         return "the epoch is malformed";

@@ -11,6 +11,7 @@
  * refused before memory is taken for them. */
 #define REDIS_ARRAY_MAX 100000
 
+/* Before the first byte is read. */
 void redis_reader_bound(redisReader *reader);
 
 #endif

@@ -38,34 +38,6 @@ struct redis_link {
     bool is_by_text;               /* the call is: the server had forgotten the script */
 };
 
-/* ---- bounds on what the server may send ---- */
-
-static redisReplyObjectFunctions bounded_functions;
-static const redisReplyObjectFunctions *plain_functions;
-
-#if HIREDIS_MAJOR >= 1
-typedef size_t element_count;
-#else
-typedef int element_count;
-#endif
-
-static void *create_bounded_array(const redisReadTask *task, element_count elements)
-{
-    if (elements > REDIS_ARRAY_MAX)
-        return NULL;
-    return plain_functions->createArray(task, elements);
-}
-
-void redis_reader_bound(redisReader *reader)
-{
-    if (!plain_functions) {
-        plain_functions = reader->fn;
-        bounded_functions = *reader->fn;
-        bounded_functions.createArray = create_bounded_array;
-    }
-    reader->fn = &bounded_functions;
-}
-
 /* ---- the end ---- */
 
 static void break_link(struct redis_link *link, const char *error)

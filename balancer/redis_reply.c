@@ -3,6 +3,32 @@
 
 #include "balancer/redis_hiredis.h"
 
+static redisReplyObjectFunctions bounded_functions;
+static const redisReplyObjectFunctions *plain_functions;
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t element_count;
+#else
+typedef int element_count;
+#endif
+
+static void *create_bounded_array(const redisReadTask *task, element_count elements)
+{
+    if (elements > REDIS_ARRAY_MAX)
+        return NULL;
+    return plain_functions->createArray(task, elements);
+}
+
+void redis_reader_bound(redisReader *reader)
+{
+    if (!plain_functions) {
+        plain_functions = reader->fn;
+        bounded_functions = *reader->fn;
+        bounded_functions.createArray = create_bounded_array;
+    }
+    reader->fn = &bounded_functions;
+}
+
 static const redisReply *real(const struct redis_reply *reply)
 {
     return (const redisReply *)reply;

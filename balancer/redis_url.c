@@ -111,6 +111,7 @@ static bool is_host(struct part host, bool is_bracketed)
     const char *zone = memchr(host.at, '%', host.size);
     struct part address = {host.at, zone ? (size_t)(zone - host.at) : host.size};
     return consists_of(address, "0123456789abcdefABCDEF:.") &&
+           memchr(address.at, ':', address.size) &&
            (!zone || consists_of((struct part){zone + 1, host.size - address.size - 1}, name));
 }
 
