@@ -43,6 +43,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(ability): skipped for a hub without it")
+    config.addinivalue_line("markers", "disturbs: may cost nodes their Ready condition; runs last")
     config.addinivalue_line("markers", "long: skipped without --long")
     config.addinivalue_line("markers", "cloudcore: needs the original CloudCore among the peers")
     os.makedirs(config.getoption("--log-dir"), exist_ok=True)
@@ -50,6 +51,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     abilities = {"isthmus": Isthmus, "cloudcore": CloudCore}[config.getoption("--hub")].can
+    items.sort(key=lambda item: item.get_closest_marker("disturbs") is not None)
     for item in items:
         for marker in item.iter_markers("needs"):
             if marker.args[0] not in abilities:

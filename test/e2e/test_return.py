@@ -8,7 +8,7 @@ from stack.cluster import ready
 from stack.edge import NODES
 from stack.processes import wait_until
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.disturbs]
 
 
 def test_edges_come_back_after_a_crash(nodes, fleet, hub, cluster):

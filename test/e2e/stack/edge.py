@@ -1,6 +1,8 @@
 """EdgeCore: a real edge node with a pretended container runtime, one process each."""
 
+import json
 import os
+import sqlite3
 
 from .processes import Process, free_port
 
@@ -24,6 +26,23 @@ class Edge:
     def start(self):
         self.process.start()
         return self
+
+    def database(self, kind):
+        """{"namespace/kind/name": object} of what the edge has stored of one kind: what it would start
+        its pods from without a hub."""
+        path = os.path.join(self.root_dir, "edgecore.db")
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            rows = connection.execute("select key, value from meta where type = ?", (kind,)).fetchall()
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{path}: {error}") from error
+        finally:
+            connection.close()
+        return {key: json.loads(value) for key, value in rows}
+
+    def stored(self, key):
+        """One object of the edge's database, or None."""
+        return self.database(key.split("/")[1]).get(key)
 
     def stop(self):
         return self.process.stop()

@@ -16,7 +16,7 @@ class Isthmus:
     """The hub of this project, under the account and the rights that deploy/ ships."""
 
     # Which of the tests apply; see conftest.py.
-    can = {"impersonation"}
+    can = {"impersonation", "downstream"}
     user = HUB_USER
 
     def __init__(self, program, cluster, authority, log_dir, name="hub", ports=None, flags=()):
