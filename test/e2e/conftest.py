@@ -101,15 +101,17 @@ def authority(work_dir):
 
 @pytest.fixture(scope="session")
 def make_hub(pytestconfig, cluster, peers, authority, log_dir):
-    """make_hub(NAME, FLAG...) makes the hub that was asked for; it is not started yet."""
+    """make_hub(NAME, FLAG...) makes the hub that was asked for; it is not started yet. One that joins
+    nodes has its authority from the cluster's Secrets instead of the tests'."""
     flags = pytestconfig.getoption("--hub-flag")
     how = IMPERSONATE[pytestconfig.getoption("--impersonation")]
 
-    def make(name, *more):
+    def make(name, *more, joins=False):
+        trusted = None if joins else authority
         if pytestconfig.getoption("--hub") == "cloudcore":
-            return CloudCore(peers, cluster, authority, log_dir, name, flags=[*flags, *more])
+            return CloudCore(peers, cluster, trusted, log_dir, name, flags=[*flags, *more])
         program = pytestconfig.getoption("--hub-program")
-        return Isthmus(program, cluster, authority, log_dir, name, flags=[how, *flags, *more])
+        return Isthmus(program, cluster, trusted, log_dir, name, flags=[how, *flags, *more])
 
     return make
 
@@ -190,8 +192,8 @@ def pytest_runtest_makereport(item, call):
     if not report.failed:
         return
     for path in sorted(glob.glob(os.path.join(item.config.getoption("--log-dir"), "*.log"))):
-        # The control plane talks much and is seldom to blame.
-        many = 8 if os.path.basename(path).startswith(("kube-", "etcd")) else 40
+        # Control plane and edges talk much and are seldom to blame.
+        many = 8 if os.path.basename(path).startswith(("kube-", "etcd", "edgecore-")) else 40
         with open(path, encoding="utf-8", errors="replace") as log:
             lines = log.readlines()[-many:]
         report.sections.append((os.path.relpath(path), "".join(line[:400] for line in lines)))

@@ -11,17 +11,20 @@ NODES = ["edge-1", "edge-2", "edge-3"]
 
 
 class Edge:
-    """One edge node with a certificate made beforehand and folders of its own."""
+    """One edge node with folders of its own, and a certificate made beforehand if there is an authority
+    to make it; without one the node has to join."""
 
     def __init__(self, peers, name, authority, hub, work_dir, log_dir, flags=()):
         self.name = name
         self.root_dir = os.path.join(work_dir, name)
-        cert, key = authority.node(name)
+        files = []
+        if authority:
+            cert, key = authority.node(name)
+            files = ["--ca", authority.crt, "--cert", cert, "--key", key]
         self.process = Process("edgecore-" + name, [
             os.path.join(peers, "edgecore"), "--name", name, "--root-dir", self.root_dir,
             "--websocket-server", hub.websocket, "--http-server", "https://" + hub.https,
-            "--ca", authority.crt, "--cert", cert, "--key", key,
-            "--read-only-port", free_port(), "--v=2", *flags], log_dir)
+            "--read-only-port", free_port(), "--v=2", *files, *flags], log_dir)
 
     def start(self):
         self.process.start()

@@ -6,6 +6,7 @@ one to the other without being told.
 
 import json
 import os
+import ssl
 import urllib.request
 
 from .cluster import HUB_USER, NAMESPACE
@@ -16,27 +17,40 @@ class Isthmus:
     """The hub of this project, under the account and the rights that deploy/ ships."""
 
     # Which of the tests apply; see conftest.py.
-    can = {"impersonation", "downstream"}
+    can = {"impersonation", "downstream", "join"}
     user = HUB_USER
 
     def __init__(self, program, cluster, authority, log_dir, name="hub", ports=None, flags=()):
+        """Without an authority the hub makes its own, or takes the one that the cluster's Secrets have."""
         self.cluster = cluster
         websocket, https = ports or (free_port(), free_port())
         self.port, self.admin_port = websocket, free_port()
         self.websocket, self.https = f"127.0.0.1:{websocket}", f"127.0.0.1:{https}"
-        cert, key = server_certificate(authority)
+        files = ["--advertise-address", "127.0.0.1"]
+        if authority:
+            cert, key = server_certificate(authority)
+            files += ["--tls-ca", authority.crt, "--tls-cert", cert, "--tls-key", key]
         self.process = Process(name, [
             program, "--kubeconfig", cluster.hub_kubeconfig(),
             "--websocket-address", self.websocket, "--https-address", self.https,
             "--admin-address", f"127.0.0.1:{self.admin_port}",
-            "--tls-ca", authority.crt, "--tls-cert", cert, "--tls-key", key,
             "--control-socket", os.path.join(cluster.dir, name + ".sock"),
-            "--replica-id", name, *flags], log_dir)
+            "--replica-id", name, *files, *flags], log_dir)
 
     def start(self):
         self.process.start()
-        self.process.wait_for(lambda: self.http("/readyz"), 20)
+        self.wait_ready()
         return self
+
+    def wait_ready(self):
+        self.process.wait_for(lambda: self.http("/readyz"), 20)
+
+    def join(self, path):
+        """The body of an answer of the endpoint where nodes join, as EdgeCore first asks it: of a server
+        that it cannot know yet."""
+        with urllib.request.urlopen(f"https://{self.https}{path}", timeout=5,
+                                    context=ssl._create_unverified_context()) as answer:
+            return answer.read()
 
     def http(self, path):
         """The body of an answer of the admin endpoint; raises OSError for anything but 200."""
@@ -67,7 +81,6 @@ class CloudCore:
         self.monitor_port = free_port()
         self.folder = os.path.join(cluster.dir, name)
         os.makedirs(self.folder, exist_ok=True)
-        cluster.apply_crds()
         config = self._config(cluster, authority, https)
         config["modules"].update({module: {"enable": True} for module in modules})
         path = os.path.join(self.folder, "cloudcore.yaml")
@@ -126,6 +139,7 @@ def prepare(cluster, root, impersonation):
     """What an operator applies before the hub starts."""
     deploy = os.path.join(root, "deploy")
     cluster.admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    cluster.apply_crds()
     cluster.admin.apply_file(os.path.join(deploy, "rbac.yaml"))
     if impersonation == "constrained":
         cluster.admin.apply_file(os.path.join(deploy, "rbac-constrained.yaml"))
