@@ -18,6 +18,8 @@ struct edge_certs {
 /* Borrows dir. 0, or -errno and `e`. A directory without a CA is fine as long as every node has its
  * files. */
 int edge_certs_open(struct edge_certs *c, const char *dir, struct errbuf *e);
+/* Nothing is issued: each node's certificate is there already, for the shared key (edge_join). */
+int edge_certs_open_given(struct edge_certs *c, struct errbuf *e);
 /* A CA of its own that nobody trusts. */
 int edge_certs_open_foreign(struct edge_certs *c, struct errbuf *e);
 void edge_certs_close(struct edge_certs *c);

@@ -2,6 +2,7 @@
  * edge_peer.c. */
 #include "test/edgesim/edge_fleet.h"
 #include "test/edgesim/edge_control.h"
+#include "test/edgesim/edge_join.h"
 #include "test/edgesim/edge_peer.h"
 #include "test/edgesim/edge_report.h"
 
@@ -81,7 +82,8 @@ static int make_peers(struct edge_fleet *f)
 static int init_net(struct edge_fleet *f, struct errbuf *e)
 {
     const struct edge_options *o = f->options;
-    int rc = edge_certs_open(&f->certs, o->cert_dir, e);
+    int rc =
+        o->join ? edge_certs_open_given(&f->certs, e) : edge_certs_open(&f->certs, o->cert_dir, e);
     if (rc == 0 && o->misbehaviour == EDGE_ODD_FOREIGN_CA)
         rc = edge_certs_open_foreign(&f->foreign, e);
     if (rc == 0)
@@ -93,6 +95,23 @@ static int init_net(struct edge_fleet *f, struct errbuf *e)
     f->net.events = &edge_peer_events;
     f->net.write_deadline_us = f->config.keepalive_us; /* both are 15 s */
     return 0;
+}
+
+/* Everybody gets a certificate before anybody dials. */
+static int join_all(struct edge_fleet *f, struct errbuf *e)
+{
+    struct edge_join join;
+    int rc = edge_join_begin(&join, f->options->join, f->options->token, e);
+    if (rc != 0)
+        return rc;
+    rc = edge_net_trust(&f->net, join.ca);
+    for (uint32_t i = 0; rc == 0 && i < f->count; i++) {
+        struct edge_cert *cert = &f->peers[i].cert;
+        rc = edge_join_node(&join, f->peers[i].edge.name, f->certs.shared_key, &cert->der,
+                            &cert->size, e);
+    }
+    edge_join_end(&join);
+    return rc;
 }
 
 int edge_fleet_init(struct edge_fleet *f, const struct edge_options *o, struct errbuf *e)
@@ -112,6 +131,8 @@ int edge_fleet_init(struct edge_fleet *f, const struct edge_options *o, struct e
         rc = init_net(f, e);
     if (rc == 0 && (rc = make_peers(f)) != 0)
         errbuf_set(e, "not enough memory for %u edges", f->count);
+    if (rc == 0 && o->join)
+        rc = join_all(f, e);
     if (rc == 0 && o->control)
         rc = edge_control_open(&f->control, f, o->control, e);
     if (rc != 0)

@@ -23,6 +23,12 @@ static const struct option_spec specs[] = {
      "Holds NODE.crt and NODE.key; missing ones are issued from DIR/ca.crt and DIR/ca.key, to "
      "memory.",
      0, 0},
+    {"join", OPTION_STRING, O(join), NULL, "HOST:PORT",
+     "Fetch the authority and each node's certificate from here at the start, instead of --ca and "
+     "--cert-dir.",
+     0, 0},
+    {"token", OPTION_STRING, O(token), NULL, "TOKEN",
+     "What to join with, as 'isthmus token' or 'keadm gettoken' print it.", 0, 0},
     {"nodes", OPTION_NUMBER, O(nodes), "10", "N", "How many edges.", 1, 1000000},
     {"prefix", OPTION_STRING, O(prefix), "edge-", "TEXT", "Node names are this and a number.", 0,
      0},
@@ -128,8 +134,12 @@ static int check(struct edge_options *o, struct errbuf *e)
 {
     enum log_level level;
     enum log_format format;
-    if (!o->servers || !o->ca || !o->cert_dir) {
-        errbuf_set(e, "--server, --ca and --cert-dir are needed");
+    if (!o->servers || (!o->join && (!o->ca || !o->cert_dir))) {
+        errbuf_set(e, "--server, --ca and --cert-dir are needed (or --join for the latter two)");
+        return -EINVAL;
+    }
+    if (!o->join != !o->token || (o->join && (o->ca || o->cert_dir))) {
+        errbuf_set(e, "--join and --token go together, without --ca and --cert-dir");
         return -EINVAL;
     }
     if (edge_misbehaviour_parse(o->misbehave, &o->misbehaviour) != 0) {

@@ -228,15 +228,19 @@ def open_messages(metrics):
 class Fleet:
     """edgesim. `wait()` and `stop()` return its report."""
 
-    def __init__(self, folder, hub, nodes, *flags, name="fleet", authority=None, prefix=None):
+    def __init__(self, folder, hub, nodes, *flags, name="fleet", authority=None, prefix=None,
+                 token=None):
+        """With a token its edges join, instead of being given certificates."""
         self.folder, self.name = folder, name
         self.report_path = folder / f"{name}.json"
         # A Unix socket's name must be short; pytest's folders are not.
         self.socket_path = f"/tmp/lab-{os.getpid()}-{id(self):x}.sock"
         authority = authority or hub.authority
+        certificates = ["--ca", hub.authority.ca, "--cert-dir", authority.folder]
+        if token:
+            certificates = ["--join", f"127.0.0.1:{hub.https_port}", "--token", token]
         self.arguments = [
-            program("edgesim"), "--server", f"127.0.0.1:{hub.port}", "--ca", hub.authority.ca,
-            "--cert-dir", authority.folder, "--nodes", nodes, "--prefix", prefix or f"{name}-",
+            program("edgesim"), "--server", f"127.0.0.1:{hub.port}", *certificates, "--nodes", nodes, "--prefix", prefix or f"{name}-",
             "--control", self.socket_path, "--json", self.report_path, *flags]
         self.nodes = nodes
         self.process = None

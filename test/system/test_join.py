@@ -502,3 +502,16 @@ def test_one_connection_joins_several_times(lab, devapi, hub):
         assert (response.status, response.read()) == (404, b"Node not found")
     connection.close()
     assert results(hub) == {"issued": 5, "node_not_found": 5}
+
+
+def test_a_fleet_joins(lab, devapi):
+    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "0", files=False)
+    fleet = lab.fleet(hub, 40, token=token(devapi))
+    fleet.wait_ready()
+    report = fleet.stop()
+    assert report["nodes"]["ready"] == 40
+    assert results(hub) == {"ca_sent": 1, "issued": 40}
+    # With another CA's token none does.
+    fleet = lab.fleet(hub, 1, name="other", token="0" * 64 + "." + token(devapi).split(".", 1)[1])
+    assert fleet.process.wait(20) == 1
+    assert "is not the token's" in fleet.process.log_text()
