@@ -1,4 +1,4 @@
-/* Notices that the certificate files were replaced, however that was done: a new file in their place, a rewritten one, or the
+/* Notices that the certificate files or the list of denied nodes were replaced, however that was done: a new file in their place, a rewritten one, or the
  * symbolic links of a mounted Secret. Looks every few seconds, since inotify misses what happens behind a link. One loop. */
 #ifndef HUB_FILEWATCH_H
 #define HUB_FILEWATCH_H
@@ -7,7 +7,7 @@
 
 #include <uv.h>
 
-#define FILEWATCH_FILES 3
+#define FILEWATCH_FILES 4
 
 struct filewatch {
     struct file_stamp {
@@ -21,7 +21,7 @@ struct filewatch {
     void *context;
 };
 
-/* Calls `changed` when --tls-ca, --tls-cert or --tls-key are others than before, once they have stayed the same from one look
+/* Calls `changed` when --tls-ca, --tls-cert, --tls-key or --deny-nodes are others than before, once they have stayed the same from one look
  * to the next: a certificate and its key are not replaced at one moment. `config` is borrowed until filewatch_close().
  * 0 or a negative errno. */
 int filewatch_start(struct filewatch *w, uv_loop_t *loop, const struct config *config, uint64_t period_ms,

@@ -2,6 +2,7 @@
  * and passes on what other threads want of them. What a loop does is in loop.c. */
 #include "hub/hub.h"
 
+#include "hub/denylist.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
 #include "hub/tls.h"
@@ -41,6 +42,9 @@ static int create_parts(struct hub *hub, struct errbuf *e)
         errbuf_wrap(e, "--proxy-protocol-from");
         return rc;
     }
+    rc = hub_reload_denied(hub, e);
+    if (rc != 0)
+        return rc;
     hub->trimmer = trimmer_create();
     if (!hub->trimmer) {
         errbuf_set(e, "no memory");
@@ -61,6 +65,7 @@ int hub_create(const struct config *config, struct tls_material *tls, struct hub
     hub->config = config;
     hub->tls = tls_material_get(tls);
     registry_init(&hub->registry);
+    pthread_rwlock_init(&hub->denied_lock, NULL);
     reassembly_init(&hub->reassembly, config->reassembly_bytes);
     /* OpenSSL writes with write(2). */
     signal(SIGPIPE, SIG_IGN);
@@ -89,6 +94,44 @@ int hub_start(struct hub *hub, struct upstream *upstream, struct errbuf *e)
         hub_close(hub, 0);
     }
     return rc;
+}
+
+/* ---- nodes that are kept out ---- */
+
+bool hub_denies(struct hub *hub, const char *node)
+{
+    pthread_rwlock_rdlock(&hub->denied_lock);
+    bool is = denylist_has(hub->denied, node);
+    pthread_rwlock_unlock(&hub->denied_lock);
+    return is;
+}
+
+static void close_denied(struct hub *hub)
+{
+    struct session_ref session;
+    for (size_t i = 0; i < denylist_count(hub->denied); i++) {
+        if (registry_find(&hub->registry, denylist_at(hub->denied, i), &session))
+            hub_close_session(hub, session, CLOSE_DENIED);
+    }
+}
+
+int hub_reload_denied(struct hub *hub, struct errbuf *e)
+{
+    struct denylist *fresh, *old;
+    if (!hub->config->deny_nodes)
+        return 0;
+    int rc = denylist_load(hub->config->deny_nodes, &fresh, e);
+    if (rc != 0) {
+        errbuf_wrap(e, "--deny-nodes");
+        return rc;
+    }
+    pthread_rwlock_wrlock(&hub->denied_lock);
+    old = hub->denied;
+    hub->denied = fresh;
+    pthread_rwlock_unlock(&hub->denied_lock);
+    denylist_destroy(old);
+    close_denied(hub); /* this thread alone writes hub->denied */
+    return 0;
 }
 
 void hub_set_downstream(struct hub *hub, struct downstream *downstream)
@@ -223,6 +266,8 @@ void hub_destroy(struct hub *hub)
     trimmer_destroy(hub->trimmer);
     tls_material_put(hub->tls);
     registry_fini(&hub->registry);
+    pthread_rwlock_destroy(&hub->denied_lock);
+    denylist_destroy(hub->denied);
     reassembly_fini(&hub->reassembly);
     free(hub);
 }

@@ -39,6 +39,11 @@ uint64_t hub_connections(const struct hub *hub);
 /* New certificate, key and CA for new connections; live ones stay. Control thread; keeps a reference. -EINVAL and `e` when they
  * cannot take the place of the old ones, which then stay in force. */
 int hub_replace_tls(struct hub *hub, struct tls_material *tls, struct errbuf *e) __attribute__((warn_unused_result));
+/* Reads --deny-nodes again: who is on it now is refused, and closed if connected. Control thread. On failure the old list stays
+ * in force, and `e` says why. */
+int hub_reload_denied(struct hub *hub, struct errbuf *e) __attribute__((warn_unused_result));
+/* Whether this node is kept out. Any thread. */
+bool hub_denies(struct hub *hub, const char *node);
 /* Whether a node of this name has a session here now. Any thread. */
 bool hub_has_node(struct hub *hub, const char *node);
 

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+struct denylist;
 struct tls_material;
 struct ws;
 
@@ -53,6 +54,8 @@ struct hub {
     size_t loop_count;
     uint16_t port;
     struct registry registry;
+    pthread_rwlock_t denied_lock;
+    struct denylist *denied; /* under denied_lock; NULL: nobody */
     struct reassembly reassembly;
     struct address_list proxies;
     _Atomic uint64_t connections; /* sockets, waiting ones included */

@@ -125,6 +125,8 @@ static void reload(struct process *p, const char *why)
     int rc = apiconfig_reload(p->api, &e);
     if (rc == 0)
         rc = join_reload(p->join, &e);
+    if (rc == 0)
+        rc = hub_reload_denied(p->hub, &e);
     if (rc != 0)
         log_error("reload_failed", F_STR("why", why), F_STR("error", e.text));
     else

@@ -364,6 +364,8 @@ void session_on_upgrade(struct session *s, const struct upgrade_request *request
     const struct config *config = s->loop->hub->config;
     assert(s->state == SESSION_HANDSHAKE && !s->node);
     upgrade_check(request, identity, config->legacy_client_certs, answer);
+    if (answer->status == 101 && hub_denies(s->loop->hub, request->node_id))
+        *answer = (struct upgrade_answer){403, REFUSE_DENIED, "Forbidden: this node is denied", false};
     if (answer->status == 101 && s->loop->is_closing)
         *answer =
             (struct upgrade_answer){503, REFUSE_DRAINING, "Service Unavailable: closing", false};
@@ -412,6 +414,10 @@ void session_on_open(struct session *s)
     log_connected(s);
     if (take_node(s) != 0) {
         session_close(s, CLOSE_NO_MEMORY, NULL);
+        return;
+    }
+    if (hub_denies(s->loop->hub, s->node->text)) { /* the list changed since the upgrade */
+        session_close(s, CLOSE_DENIED, NULL);
         return;
     }
     session_arm(s);

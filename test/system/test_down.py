@@ -1,8 +1,12 @@
 """The way down: what the API server has reaches the edges that want it, in order, and nobody else."""
 
 import base64
+import signal
 import time
 
+import pytest
+
+from lab.edge import Edge, Refused
 from lab.processes import wait_until
 from lab.store import StoreEdge
 
@@ -219,3 +223,25 @@ def test_downstream_can_be_turned_off(lab, devapi, authority):
         make_pod(devapi, "web", "node-a")
         time.sleep(0.5)
         assert a.pushes == [] and hub.status()["down"] is None
+
+
+def test_denied_nodes_are_kept_out(lab, devapi, authority, tmp_path):
+    denied = tmp_path / "denied"
+    denied.write_text("# nobody yet\nnode-b\n")
+    hub = lab.hub(devapi, "--deny-nodes", denied)
+    with pytest.raises(Refused) as refused:
+        Edge(hub, authority, "node-b")
+    assert refused.value.status == 403
+    wait_until("the refusal is counted", lambda: hub.refused("denied") == 1, 5)
+    with StoreEdge(hub, authority, "node-a") as a:
+        denied.write_text("node-a\n")
+        hub.process.signal(signal.SIGHUP)
+        wait_until("node-a is closed", lambda: a.is_closed, 10)
+        assert hub.closed("denied") == 1
+    Edge(hub, authority, "node-b").socket.close()
+    # A list that is wrong changes nothing.
+    denied.write_text("no name at all\n")
+    hub.process.signal(signal.SIGHUP)
+    wait_until("it is said", lambda: "reload_failed" in hub.log_text(), 5)
+    with pytest.raises(Refused):
+        Edge(hub, authority, "node-a")
