@@ -14,7 +14,7 @@ work=$B/fuzz-work
 
 dictionary() {
     case "$1" in
-    envelope | jsonscan | watch) echo "-dict=$here/json.dict" ;;
+    envelope | jsonscan | watch | watched) echo "-dict=$here/json.dict" ;;
     esac
 }
 
