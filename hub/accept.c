@@ -241,7 +241,9 @@ static void take_in(struct acceptor *a, int fd, const struct sockaddr_in6 *peer)
         return;
     }
     *arrival = (struct arrival){.fd = fd, .remote = *peer, .accepted_ms = hub_loop_now(a->loop)};
-    if (before >= hub->config->max_connections)
+    if (hub_is_draining(hub))
+        refuse(a, arrival, REFUSE_DRAINING);
+    else if (before >= hub->config->max_connections)
         refuse(a, arrival, REFUSE_MAX_CONNECTIONS);
     else
         enqueue(a, arrival);

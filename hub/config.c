@@ -17,9 +17,6 @@
  * there are. */
 #define HANDSHAKES_PER_CORE 700
 
-/* Closing in turn what the balancer did not get to release takes no longer than this. */
-#define CLOSE_MS 20000
-
 #define FIELD(member)     OPTION(struct config, member)
 #define BALANCING(member) OPTION(struct config, balancing.member)
 #define HEADING(text)                                                                              \
@@ -49,6 +46,8 @@ const struct option_spec config_options[] = {
      "Where edges join: CA, certificates, node check (TLS); empty turns it off.", 0, 0},
     {"admin-address", OPTION_STRING, FIELD(admin_address), "[::]:9440", "HOST:PORT",
      "Where the status page, /metrics and the health checks are (plain HTTP, only reads, names no node); empty turns it off.", 0, 0},
+    {"agent-address", OPTION_STRING, FIELD(agent_address), NULL, "HOST:PORT",
+     "Where HAProxy's agent-check asks how many of the new connections this replica should get; default is not at all.", 0, 0},
     {"control-socket", OPTION_STRING, FIELD(control_socket), "/run/isthmus/control.sock", "PATH",
      "Unix socket of the subcommands, for this user only; empty turns it off.", 0, 0},
     {"advertise-address", OPTION_LIST, FIELD(advertise_addresses), NULL, "HOST",
@@ -173,10 +172,14 @@ const struct option_spec config_options[] = {
      "A node that was moved is left alone for so long.", 0, 0},
     {"release-window", OPTION_DURATION, BALANCING(release_window_ms), "2.5s", "D",
      "A node is let go only so soon after a renewal of its lease was answered: the lease is young then, and stays so while it is away.", 0, 0},
+    {"release-nudge", OPTION_BOOL, FIELD(release_nudge), "true", NULL,
+     "Send a node its Node right before it is closed: it must acknowledge that, notices at once, and is back after 30s. Without it a node may be away for 70s.", 0, 0},
     {"max-refusals", OPTION_NUMBER, BALANCING(max_refusals), "3", "N",
      "How often one released node may be turned away to find a replica that needs it; each costs it 5s. 0 for balancers that place connections well (leastconn, agent-check).", 0, 4},
     {"bridge-seconds", OPTION_DURATION, BALANCING(bridge_ms), "90s", "D",
      "How long a released node's lease is renewed for it at most; a real failure meanwhile is noticed that much later. 0 turns this off, and refusals with it.", 0, 0},
+    {"bridge-period", OPTION_DURATION, FIELD(bridge_period_ms), "10s", "D",
+     "How often the lease of such a node is renewed, as a kubelet does it; less than half of the lease's duration.", 0, 0},
     {"futile-fraction", OPTION_REAL, BALANCING(futile_fraction), "0.8", "SHARE",
      "When so much of what was released comes back here, the balancer in front binds nodes to replicas: stop and say so.", 0, 1},
     {"futile-backoff", OPTION_DURATION, BALANCING(futile_backoff_ms), "1m", "D",
@@ -232,7 +235,6 @@ static void fill_in(struct config *c, const struct config_machine *m)
         c->replica_id = m->host_name;
     if (c->advertise_addresses.count > 0)
         c->advertise_address = c->advertise_addresses.items[0];
-    c->drain_timeout_ms = clamp(c->balancing.drain_timeout_ms, 0, CLOSE_MS);
 }
 
 /* ---- checks ---- */
@@ -256,6 +258,8 @@ static int check_addresses(const struct config *c, struct errbuf *e)
         rc = check_address("https-address", c->https_address, true, e);
     if (rc == 0)
         rc = check_address("admin-address", c->admin_address, true, e);
+    if (rc == 0)
+        rc = check_address("agent-address", c->agent_address, true, e);
     return rc;
 }
 
@@ -350,6 +354,7 @@ static int check_durations(const struct config *c, struct errbuf *e)
         {"message-timeout", c->message_timeout_ms, 100},
         {"write-timeout", c->write_timeout_ms, 100},
         {"edge-timeout", c->edge_timeout_ms, 100},
+        {"bridge-period", c->bridge_period_ms, 100},
         {"drain-timeout", c->balancing.drain_timeout_ms, 100},
         {"token-refresh", c->token_refresh_ms, 1000},
         {"edge-cert-lifetime", c->edge_cert_ms, 1000},

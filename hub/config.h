@@ -63,10 +63,11 @@ struct config {
     const char *redis; /* URL, perhaps with a password: never logged; NULL or "": on its own */
     const char *redis_group, *redis_password_file;
     uint64_t redis_timeout_ms;
+    bool release_nudge;        /* make a node that is let go write at once, so that it notices */
+    uint64_t bridge_period_ms; /* between two renewals of the lease of a node that was let go */
+    const char *agent_address; /* HAProxy's agent-check; NULL or "": off */
 
     const char *log_format, *log_level;
-    uint64_t drain_timeout_ms; /* derived: what the last closing of sessions may take of
-                                * balancing.drain_timeout_ms, which is the flag */
 };
 
 /* Whether CA and server certificate come from files; else they live in Secrets. */

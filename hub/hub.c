@@ -5,6 +5,7 @@
 #include "hub/denylist.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
+#include "hub/steer.h"
 #include "hub/tls.h"
 #include "hub/trim.h"
 #include "isthmus/log.h"
@@ -143,8 +144,9 @@ void hub_deliver(struct hub *hub, struct reply *reply)
 {
     assert(reply->to.loop < hub->loop_count);
     struct mailbox *replies = &hub->loops[reply->to.loop].replies;
-    int rc = reply->outcome == REPLY_PUSH ? mailbox_post(replies, &reply->mail)
-                                          : mailbox_post_always(replies, &reply->mail);
+    bool may_be_refused = reply->outcome == REPLY_PUSH && reply->farewell == FAREWELL_NONE;
+    int rc = may_be_refused ? mailbox_post(replies, &reply->mail)
+                            : mailbox_post_always(replies, &reply->mail);
     if (rc != 0)
         reply_discard(reply, rc == -EPIPE ? DROP_SHUTDOWN : DROP_SEND_FAILED);
 }
@@ -169,9 +171,13 @@ uint64_t hub_connections(const struct hub *hub)
 static void command_all(struct hub *hub, struct command command)
 {
     for (size_t i = 0; i < hub->loop_count; i++) {
+        if (!hub->loops[i].has_commands)
+            continue;
         if (command.kind == COMMAND_REPLACE_TLS)
             command.tls = tls_material_get(hub->tls);
-        if (hub->loops[i].has_commands && hub_loop_command(&hub->loops[i], &command) == -ENOMEM)
+        if (command.steer)
+            steer_get(command.steer);
+        if (hub_loop_command(&hub->loops[i], &command) == -ENOMEM)
             log_error("command_lost", F_U64("loop", i));
     }
 }
@@ -239,6 +245,92 @@ void hub_explain(struct hub *hub, const char *node, struct hub_node_info *info)
     if (hub_loop_command(loop, &c) == 0)
         explain_wait(x, info);
     explain_put(x);
+}
+
+/* ---- moving nodes ---- */
+
+void hub_set_events(struct hub *hub, struct mailbox *events)
+{
+    hub->events = events;
+}
+
+void hub_event_destroy(struct hub_event *event)
+{
+    if (event->node)
+        node_name_put(event->node);
+    free(event);
+}
+
+static void post_event(struct hub *hub, const struct hub_event *event)
+{
+    struct hub_event *e = hub->events ? malloc(sizeof(*e)) : NULL;
+    if (!e) {
+        if (hub->events)
+            log_limited(LOG_LEVEL_ERROR, "event_lost", F_U64("kind", event->kind));
+        return;
+    }
+    *e = *event;
+    e->mail = (struct mail){.bytes = sizeof(*e)};
+    if (e->node)
+        node_name_get(e->node);
+    if (mailbox_post_always(hub->events, &e->mail) != 0)
+        hub_event_destroy(e); /* the process ends */
+}
+
+void hub_post_event(struct hub *hub, enum hub_event_kind kind, struct node_name *node,
+                    bool is_bridged)
+{
+    const struct hub_event e = {.kind = kind, .node = node, .count = 1, .is_bridged = is_bridged};
+    post_event(hub, &e);
+}
+
+void hub_post_count(struct hub *hub, enum hub_event_kind kind, uint32_t number)
+{
+    const struct hub_event e = {.kind = kind, .count = number};
+    if (number > 0)
+        post_event(hub, &e);
+}
+
+/* Each loop its part by the sessions it has; what rounding leaves over goes to the first that have
+ * more. */
+uint32_t hub_release(struct hub *hub, uint32_t number, const struct balancer_decision *decision)
+{
+    uint64_t sessions = 0, before = 0;
+    uint32_t asked = 0;
+    for (size_t i = 0; i < hub->loop_count; i++)
+        sessions += atomic_load_explicit(&hub->loops[i].session_count, memory_order_relaxed);
+    for (size_t i = 0; i < hub->loop_count && sessions > 0; i++) {
+        uint64_t until =
+            before + atomic_load_explicit(&hub->loops[i].session_count, memory_order_relaxed);
+        uint32_t part = (uint32_t)(number * until / sessions - number * before / sessions);
+        const struct command c = {.kind = COMMAND_RELEASE,
+                                  .order = {.count = part, .decision = *decision}};
+        before = until;
+        if (part > 0 && hub_loop_command(&hub->loops[i], &c) == 0)
+            asked += part;
+    }
+    return asked;
+}
+
+void hub_mark_moved(struct hub *hub, const char *node)
+{
+    struct session_ref session;
+    if (!registry_find(&hub->registry, node, &session))
+        return;
+    const struct command c = {.kind = COMMAND_MARK_MOVED, .session = session};
+    if (hub_loop_command(&hub->loops[session.loop], &c) == -ENOMEM)
+        log_limited(LOG_LEVEL_ERROR, "command_lost", F_U64("loop", session.loop));
+}
+
+void hub_steer(struct hub *hub, struct steer *steer)
+{
+    command_all(hub, (struct command){.kind = COMMAND_STEER, .steer = steer});
+    steer_put(steer);
+}
+
+void hub_set_draining(struct hub *hub, bool is_draining)
+{
+    atomic_store_explicit(&hub->is_draining, is_draining, memory_order_relaxed);
 }
 
 /* ---- the end ---- */

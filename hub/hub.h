@@ -7,6 +7,7 @@
 
 #include "hub/config.h"
 #include "hub/message.h"
+#include "isthmus/balancer.h"
 #include "hub/reasons.h"
 #include "isthmus/errbuf.h"
 
@@ -56,6 +57,41 @@ struct hub_node_info {
     bool is_reading;
 };
 void hub_explain(struct hub *hub, const char *node, struct hub_node_info *info);
+
+/* ---- moving nodes to other replicas (release.h) ---- */
+
+enum hub_event_kind {
+    HUB_NODE_ARRIVED,  /* a session was established */
+    HUB_NODE_REPLACED, /* a session was established in place of an older one, whose end is no event */
+    HUB_NODE_LOST,     /* a session ended, and its node will connect again somewhere */
+    HUB_NODE_RELEASED, /* it was let go as asked */
+    HUB_NODE_STAYED,   /* it was to be let go, but was not */
+    HUB_NODE_REFUSED,  /* it was sent on to another replica */
+    HUB_NONE_FIT       /* so many of those asked for were not found */
+};
+
+struct hub_event {
+    struct mail mail;
+    enum hub_event_kind kind;
+    struct node_name *node; /* a ref of its own; NULL with HUB_NONE_FIT */
+    uint32_t count;
+    bool is_bridged;
+};
+/* Takes the event that the mailbox delivered. */
+void hub_event_destroy(struct hub_event *event);
+/* Control thread, before hub_start(): where events go. `events` is borrowed until hub_close(). */
+void hub_set_events(struct hub *hub, struct mailbox *events);
+
+/* Control thread. Asks the loops to let go of `count` nodes as the decision allows. Each of them is reported: as released,
+ * stayed, or within HUB_NONE_FIT. Returns how many were asked for, fewer only without memory. */
+uint32_t hub_release(struct hub *hub, uint32_t count, const struct balancer_decision *decision);
+/* Any thread. The node, if it is here, had been let go somewhere before it came. */
+void hub_mark_moved(struct hub *hub, const char *node);
+/* Control thread. From now on nodes that arrive are asked for there; NULL: nobody is refused. Takes `steer`. */
+struct steer;
+void hub_steer(struct hub *hub, struct steer *steer);
+/* Control thread. While draining new connections are refused; sessions stay until they are released. */
+void hub_set_draining(struct hub *hub, bool is_draining);
 
 /* Control thread: no new connections; sessions stay. */
 void hub_stop_listening(struct hub *hub);

@@ -2,15 +2,18 @@
  * are label values first of all. */
 #include "hub/hub_metrics.h"
 
+#include "hub/bridge.h"
 #include "hub/downstream.h"
 #include "hub/join_request.h"
 #include "hub/message.h"
 #include "hub/reasons.h"
+#include "isthmus/balance.h"
 
 #define TEXT(id, text) text,
 const char *const close_reason_names[CLOSE_REASON_COUNT] = {CLOSE_REASONS(TEXT)};
 const char *const refuse_reason_names[REFUSE_REASON_COUNT] = {REFUSE_REASONS(TEXT)};
 const char *const drop_reason_names[DROP_REASON_COUNT] = {DROP_REASONS(TEXT)};
+const char *const release_result_names[RELEASE_RESULT_COUNT] = {RELEASE_RESULTS(TEXT)};
 #undef TEXT
 
 /* A push is nobody's message: it has no outcome to count. */
@@ -69,6 +72,18 @@ static const double seconds_bounds[] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.02,
         "code", code_names, API_CODE_COUNT                                                         \
     }
 
+#define LABEL_BRIDGE_END                                                                           \
+    {                                                                                              \
+        "reason", bridge_end_names, BRIDGE_END_COUNT                                               \
+    }
+#define LABEL_BEAT                                                                                 \
+    {                                                                                              \
+        "result", balance_beat_names, BALANCE_BEAT_COUNT                                           \
+    }
+#define LABEL_RELEASE_RESULT                                                                       \
+    {                                                                                              \
+        "result", release_result_names, RELEASE_RESULT_COUNT                                       \
+    }
 #define LABEL_PUSH_OUTCOME                                                                         \
     {                                                                                              \
         "outcome", push_outcome_names, PUSHED_COUNT                                                \

@@ -40,6 +40,12 @@
     X(INDEX_BYTES,          "isthmus_index_bytes",                   GAUGE,     NONE, NONE,    "Memory of that index.")                   \
     X(JOIN_REQUESTS,        "isthmus_join_requests_total",           COUNTER,   JOIN_RESULT, NONE, "Requests to the join endpoint, by result.") \
     X(API_REQUESTS,         "isthmus_api_requests_total",            COUNTER,   KIND, CODE,    "API requests finished, by kind and class of HTTP status.") \
+    X(BRIDGED_NODES,        "isthmus_bridged_nodes",                 GAUGE,     NONE, NONE,    "Nodes on their way to another replica whose lease is renewed for them.") \
+    X(BRIDGE_RENEWALS,      "isthmus_bridge_renewals_total",         COUNTER,   NONE, NONE,    "Leases renewed for nodes on their way.")  \
+    X(BRIDGE_ENDS,          "isthmus_bridge_ends_total",             COUNTER,   BRIDGE_END, NONE, "Bridged nodes by how it ended.")        \
+    X(RELEASES,             "isthmus_releases_total",                COUNTER,   RELEASE_RESULT, NONE, "Nodes chosen to be let go, by what became of it.") \
+    X(BALANCE_BEATS,        "isthmus_balance_beats_total",           COUNTER,   BEAT, NONE,    "Beats to Redis by what became of them.")  \
+    X(BALANCE_BEAT_SECONDS, "isthmus_balance_beat_seconds",          HISTOGRAM, NONE, NONE,    "Round trip of a beat.")                   \
     X(API_SECONDS,          "isthmus_api_request_seconds",           HISTOGRAM, LANE, NONE,    "Duration of API requests, retries included, by lane.")
 /* clang-format on */
 

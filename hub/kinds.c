@@ -55,6 +55,7 @@ static const struct kind_plan plans[UPSTREAM_KIND_COUNT] = {
     [UPSTREAM_CSR_QUERY] = {"GET", .retry = API_RETRY_REPEATABLE},
     [UPSTREAM_K8S_CA_QUERY] = {NULL},
     [UPSTREAM_NODE_CONNECTED] = {.step = node_connected_step},
+    [UPSTREAM_NODE_RELEASE] = {.step = node_release_step},
 };
 
 static const struct kind_plan *plan_of(const struct run *run)
@@ -314,9 +315,10 @@ enum run_verdict run_begin(struct run *run, const struct kinds_context *context,
 {
     memset(run, 0, offsetof(struct run, result));
     run->has_push = false;
+    run->farewell = FAREWELL_NONE;
     run->context = context;
     run->message = message;
-    if (run_is_impersonated(run) || message->route.kind == UPSTREAM_NODE_CONNECTED)
+    if (run_is_impersonated(run) || upstream_is_own(message->route.kind))
         return first_call(run);
     run->step = RUN_STEP_OWNERSHIP;
     return ask_ownership(run, NULL);

@@ -21,6 +21,8 @@ struct kinds_context {
     const char *replica_id;        /* for the annotation `isthmus.io/replica` */
     const char *ca_pem;            /* of the API server; NULL: none */
     const struct option_list *allowed_node_labels;
+    bool bridges_leases; /* renew the lease of a node that is let go */
+    bool nudges;         /* and send it its Node, so that it has to write */
 };
 
 enum run_verdict {
@@ -55,6 +57,8 @@ struct run {
     uint64_t sleep_ms;
     struct run_call call;
     struct result result;
+    enum farewell farewell; /* of a release: how it ended */
+    uint64_t asked_ms;      /* of a release: when the lease was read (uv_hrtime ms) */
     bool has_push;    /* to be sent before the answer */
     struct push push;
 };
@@ -87,6 +91,8 @@ enum run_verdict node_insert_step(struct run *run, const struct apiresponse *res
 enum run_verdict node_update_step(struct run *run, const struct apiresponse *response);
 enum run_verdict nodestatus_update_step(struct run *run, const struct apiresponse *response);
 enum run_verdict node_connected_step(struct run *run, const struct apiresponse *response);
+/* RUN_DONE leaves in `saved` the lease that was renewed for the node, or NULL. */
+enum run_verdict node_release_step(struct run *run, const struct apiresponse *response);
 enum run_verdict podstatus_step(struct run *run, const struct apiresponse *response);
 
 /* Whether the hub's own account may do this for the node (hub/owns.c): asked before the first request when the API server

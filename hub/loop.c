@@ -10,6 +10,7 @@
 #include "hub/loop.h"
 
 #include "hub/hub_metrics.h"
+#include "hub/steer.h"
 #include "hub/tls.h"
 #include "hub/ws.h"
 #include "isthmus/log.h"
@@ -90,11 +91,32 @@ static void close_one(struct hub_loop *loop, const struct command *c)
         session_close(s, c->reason, NULL);
 }
 
-static void command_free(struct command *c)
+static void mark_moved(struct hub_loop *loop, const struct command *c)
+{
+    struct session *s = session_slots_find(&loop->slots, c->session);
+    if (s)
+        s->moved_ms = hub_loop_now(loop);
+}
+
+static void replace_steer(struct hub_loop *loop, struct command *c)
+{
+    steer_put(loop->steer);
+    loop->steer = c->steer;
+    c->steer = NULL;
+}
+
+/* What the command holds on to. */
+static void command_let_go(const struct command *c)
 {
     tls_material_put(c->tls);
     if (c->explain)
         explain_put(c->explain);
+    steer_put(c->steer);
+}
+
+static void command_free(struct command *c)
+{
+    command_let_go(c);
     free(c);
 }
 
@@ -116,6 +138,15 @@ static void on_command(void *context, struct mail *item)
     case COMMAND_EXPLAIN:
         answer_explain(loop, c);
         break;
+    case COMMAND_RELEASE:
+        release_some(loop, &c->order);
+        break;
+    case COMMAND_MARK_MOVED:
+        mark_moved(loop, c);
+        break;
+    case COMMAND_STEER:
+        replace_steer(loop, c);
+        break;
     case COMMAND_CLOSE:
         begin_closing(loop, c->deadline_ms);
         break;
@@ -135,9 +166,7 @@ int hub_loop_command(struct hub_loop *loop, const struct command *command)
             return 0;
         command_free(c);
     } else {
-        tls_material_put(command->tls);
-        if (command->explain)
-            explain_put(command->explain);
+        command_let_go(command);
     }
     return rc;
 }
@@ -376,5 +405,6 @@ void hub_loop_fini(struct hub_loop *loop)
     }
     int rc = uv_loop_close(&loop->uv);
     assert(rc == 0);
+    steer_put(loop->steer);
     session_slots_fini(&loop->slots);
 }

@@ -7,6 +7,7 @@
 #include "hub/hub.h"
 #include "hub/reassembly.h"
 #include "hub/registry.h"
+#include "hub/release.h"
 #include "hub/session.h"
 #include "hub/wheel.h"
 
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+struct steer;
 struct denylist;
 struct tls_material;
 struct ws;
@@ -34,6 +36,8 @@ struct hub_loop {
     struct session_slots slots;
     struct wheel wheel;
     struct session *noted;
+    struct steer *steer; /* whom to send on to other replicas; NULL: nobody */
+    _Atomic uint32_t session_count; /* open ones; written by this loop */
     uint64_t ticked_ms;
     uint64_t patient_until_ms; /* after a gap in our own running nobody is called silent */
 
@@ -62,7 +66,16 @@ struct hub {
     _Atomic uint64_t sessions;    /* open ones */
     _Atomic bool is_draining;
     struct trimmer *trimmer;
+    struct mailbox *events; /* of the control thread; NULL: nobody wants to know */
 };
+
+static inline bool hub_is_draining(const struct hub *hub)
+{
+    return atomic_load_explicit(&hub->is_draining, memory_order_relaxed);
+}
+/* Any thread: tells the control thread. */
+void hub_post_event(struct hub *hub, enum hub_event_kind kind, struct node_name *node, bool is_bridged);
+void hub_post_count(struct hub *hub, enum hub_event_kind kind, uint32_t count);
 
 /* What one thread asks of a loop. */
 enum command_kind {
@@ -70,6 +83,9 @@ enum command_kind {
     COMMAND_STOP_LISTENING,
     COMMAND_REPLACE_TLS,
     COMMAND_EXPLAIN,
+    COMMAND_RELEASE,
+    COMMAND_MARK_MOVED,
+    COMMAND_STEER,
     COMMAND_CLOSE
 };
 
@@ -80,7 +96,9 @@ struct command {
     enum close_reason reason;
     struct tls_material *tls; /* a ref of its own */
     uint64_t deadline_ms;
-    struct explain *explain; /* a ref of its own */
+    struct explain *explain;    /* a ref of its own */
+    struct release_order order; /* COMMAND_RELEASE */
+    struct steer *steer;        /* a ref of its own, or NULL */
 };
 
 /* A question from another thread, which may stop waiting. */

@@ -242,7 +242,7 @@ static void stop(struct process *p)
     for (size_t i = 0; i < 3; i++) /* a second signal ends the process at once */
         uv_signal_stop(&p->signals[i]);
     hub_stop_listening(p->hub);
-    hub_close(p->hub, p->config.drain_timeout_ms);
+    hub_close(p->hub, p->config.balancing.drain_timeout_ms);
     upstream_close(p->upstream, UPSTREAM_CLOSE_MS);
     downstream_close(p->downstream);
     close_loop(p);

@@ -58,12 +58,22 @@ enum reply_outcome {
     REPLY_PUSH         /* not an answer: the cloud speaks first */
 };
 
+/* How the preparation of a release ended (see release.h). */
+enum farewell {
+    FAREWELL_NONE,    /* an ordinary reply */
+    FAREWELL_GO,      /* close behind it */
+    FAREWELL_KEPT,    /* the Node is annotated isthmus.io/keep */
+    FAREWELL_FAILED   /* the API server did not answer, or there is no such Node */
+};
+
 struct reply {
     struct mail mail;
     struct session_ref to;
     enum reply_outcome outcome;
     enum lane lane;            /* of the message it answers */
     enum upstream_kind kind;
+    enum farewell farewell;
+    bool is_bridged;           /* with FAREWELL_GO: the node's lease is renewed from here on */
     bool succeeded;            /* the API call did what was asked (lease renewals count by it) */
     uint64_t received_ms;      /* of the message: the latency is measured where the answer is written */
     size_t message_bytes;      /* what the session reserved for it */

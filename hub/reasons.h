@@ -15,6 +15,7 @@
     X(WRITE_FAILED, "write_failed")                                                                                    \
     X(PROTOCOL, "protocol")                   /* websocket or TLS misuse */                                            \
     X(SHUTDOWN, "shutdown")                                                                                            \
+    X(RELEASED, "released")                   /* let go so that another replica takes it */                            \
     X(NODE_DELETED, "node_deleted")           /* its Node was deleted */                                               \
     X(DENIED, "denied")                       /* its name was put on the list of --deny-nodes */                       \
     X(NO_MEMORY, "no_memory")
@@ -31,6 +32,7 @@
     X(WRONG_NODE, "wrong_node")               /* node_id is not the certificate's */                                   \
     X(DENIED, "denied")                       /* on the list of --deny-nodes */                                        \
     X(DRAINING, "draining")                                                                                            \
+    X(STEERED, "steered")                     /* another replica has more room for a node that was let go */          \
     X(PEER_LEFT, "peer_left")                                                                                          \
     X(NO_MEMORY, "no_memory")
 
@@ -45,6 +47,17 @@
     X(SESSION_GONE, "session_gone")           /* an answer whose asker has left */                                     \
     X(SEND_FAILED, "send_failed")             /* an answer its session could not take */
 
+/* What became of a node that was chosen to be let go. */
+#define RELEASE_RESULTS(X)                                                                                             \
+    X(BRIDGED, "bridged")   /* gone, and its lease is renewed for it */                                                \
+    X(PLAIN, "plain")       /* gone without that */                                                                    \
+    X(KEPT, "kept")         /* annotated isthmus.io/keep */                                                            \
+    X(FAILED, "failed")     /* it could not be prepared, or it was gone already */
+
+#define RELEASE_ENUM(id, text) RELEASE_##id,
+enum release_result { RELEASE_RESULTS(RELEASE_ENUM) RELEASE_RESULT_COUNT };
+#undef RELEASE_ENUM
+
 #define CLOSE_ENUM(id, text)  CLOSE_##id,
 #define REFUSE_ENUM(id, text) REFUSE_##id,
 #define DROP_ENUM(id, text)   DROP_##id,
@@ -58,5 +71,6 @@ enum drop_reason { DROP_REASONS(DROP_ENUM) DROP_REASON_COUNT };
 extern const char *const close_reason_names[CLOSE_REASON_COUNT];
 extern const char *const refuse_reason_names[REFUSE_REASON_COUNT];
 extern const char *const drop_reason_names[DROP_REASON_COUNT];
+extern const char *const release_result_names[RELEASE_RESULT_COUNT];
 
 #endif

@@ -15,6 +15,7 @@
 #include "hub/frame.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
+#include "hub/release.h"
 #include "hub/upstream.h"
 #include "hub/ws.h"
 #include "isthmus/log.h"
@@ -173,8 +174,12 @@ void session_retry(struct session *s)
     if ((s->pauses & PAUSE_BUDGET) && !is_over_budget(s))
         session_resume(s, PAUSE_BUDGET);
     if ((s->pauses & PAUSE_RETIRING) && s->unfinished_bytes == 0 && !s->deferred && !s->out_head &&
-        !ws_is_choked(s))
-        session_close(s, CLOSE_SHUTDOWN, NULL);
+        !ws_is_choked(s)) {
+        if (s->leaving == LEAVING_READY)
+            release_go(s);
+        else
+            session_close(s, CLOSE_SHUTDOWN, NULL);
+    }
 }
 
 /* ---- whole messages ---- */

@@ -59,15 +59,17 @@ int registry_take(struct registry *r, struct registry_entry *entry, struct node_
     return rc;
 }
 
-void registry_leave(struct registry *r, struct registry_entry *entry, struct node_name *node)
+bool registry_leave(struct registry *r, struct registry_entry *entry, struct node_name *node)
 {
     size_t i = shard_of(node);
     pthread_mutex_lock(&r->shards[i].lock);
-    if (entry->is_listed) {
+    bool was_listed = entry->is_listed;
+    if (was_listed) {
         HASH_DELETE(hh, r->shards[i].entries, entry);
         entry->is_listed = false;
     }
     pthread_mutex_unlock(&r->shards[i].lock);
+    return was_listed;
 }
 
 bool registry_find(struct registry *r, const char *name, struct session_ref *session)

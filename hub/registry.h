@@ -39,8 +39,8 @@ void registry_fini(struct registry *r);
 int registry_take(struct registry *r, struct registry_entry *entry, struct node_name *node,
                   struct session_ref session, struct session_ref *previous)
     __attribute__((warn_unused_result));
-/* The session ends. Nothing happens when another has taken its place. */
-void registry_leave(struct registry *r, struct registry_entry *entry, struct node_name *node);
+/* The session ends. False, and nothing happens, when another has taken its place. */
+bool registry_leave(struct registry *r, struct registry_entry *entry, struct node_name *node);
 bool registry_find(struct registry *r, const char *name, struct session_ref *session);
 
 #endif

@@ -105,7 +105,8 @@ enum name_rule {
     X(CSR_INSERT,                  "csr_insert",                  "certificatesigningrequest", "insert", QUERY,    CSR,                   SUBDOMAIN, OBJECT_RESP,  false) \
     X(CSR_QUERY,                   "csr_query",                   "certificatesigningrequest", "query",  QUERY,    CSR,                   SUBDOMAIN, PLAIN_OBJECT, false) \
     X(K8S_CA_QUERY,                "k8s_ca_query",                NULL,                        NULL,     QUERY,    NONE,                  FREE,      TEXT,         false) \
-    X(NODE_CONNECTED,              "node_connected",              NULL,                        NULL,     OWN,      NONE,                  FREE,      NONE,         false)
+    X(NODE_CONNECTED,              "node_connected",              NULL,                        NULL,     OWN,      NONE,                  FREE,      NONE,         false) \
+    X(NODE_RELEASE,                "node_release",                NULL,                        NULL,     OWN,      NONE,                  FREE,      NONE,         false)
 /* clang-format on */
 
 #define UPSTREAM_ENUM(id, ...) UPSTREAM_##id,
@@ -122,6 +123,12 @@ struct upstream_kind_info {
     enum answer_shape answer;
     bool is_coalesced;
 };
+
+/* Whether a message of this kind is the hub's own: no edge sent it, none waits for its end. */
+static inline bool upstream_is_own(enum upstream_kind kind)
+{
+    return kind == UPSTREAM_NODE_CONNECTED || kind == UPSTREAM_NODE_RELEASE;
+}
 
 extern const struct upstream_kind_info upstream_kinds[UPSTREAM_KIND_COUNT];
 extern const char *const upstream_kind_names[UPSTREAM_KIND_COUNT];

@@ -12,6 +12,7 @@
 #include "hub/downstream.h"
 #include "hub/hub_metrics.h"
 #include "hub/loop.h"
+#include "hub/release.h"
 #include "hub/ws.h"
 
 #include <assert.h>
@@ -189,7 +190,12 @@ void session_deliver(struct session *s, struct reply *r)
         reply_discard(r, DROP_SESSION_GONE);
         return;
     }
+    if (r->farewell != FAREWELL_NONE) {
+        release_on_farewell(s, r);
+        return;
+    }
     unreserve(s, r);
+    release_note_renewal(s, r);
     if (r->size == 0)
         reply_destroy(r);
     else if (admit(s, r))

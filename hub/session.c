@@ -10,7 +10,9 @@
 #include "hub/hub_metrics.h"
 #include "hub/identity.h"
 #include "hub/loop.h"
+#include "hub/release.h"
 #include "hub/socket.h"
+#include "hub/steer.h"
 #include "hub/trim.h"
 #include "hub/upstream.h"
 #include "hub/ws.h"
@@ -41,6 +43,7 @@ static const struct {
     [CLOSE_WRITE_FAILED] = {1011, "write failed"},
     [CLOSE_PROTOCOL] = {1002, "protocol"},
     [CLOSE_SHUTDOWN] = {1001, "going away"},
+    [CLOSE_RELEASED] = {1012, "service restart"},
     [CLOSE_NODE_DELETED] = {1008, "node deleted"},
     [CLOSE_DENIED] = {1008, "denied"},
     [CLOSE_NO_MEMORY] = {1011, "no memory"},
@@ -131,11 +134,13 @@ static void set_state(struct session *s, enum session_state to)
     if (s->state == SESSION_OPEN) {
         count(EDGE_CONNECTIONS, 0, -1);
         atomic_fetch_sub_explicit(&hub->sessions, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&s->loop->session_count, 1, memory_order_relaxed);
     }
     if (to == SESSION_OPEN) {
         count(EDGE_CONNECTIONS, 0, 1);
         count(EDGE_ESTABLISHED, 0, 1);
         atomic_fetch_add_explicit(&hub->sessions, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->loop->session_count, 1, memory_order_relaxed);
     }
     s->state = to;
 }
@@ -269,6 +274,7 @@ void session_close(struct session *s, enum close_reason reason, const char *deta
         return;
     s->close_reason = reason;
     s->detail = detail;
+    release_on_close(s, registry_leave(&s->loop->hub->registry, &s->entry, s->node));
     registry_leave(&s->loop->hub->registry, &s->entry, s->node);
     downstream_gone(s->loop->hub->downstream, s->node, s->ref);
     session_drop_received(s);
@@ -366,13 +372,18 @@ void session_on_upgrade(struct session *s, const struct upgrade_request *request
     upgrade_check(request, identity, config->legacy_client_certs, answer);
     if (answer->status == 101 && hub_denies(s->loop->hub, request->node_id))
         *answer = (struct upgrade_answer){403, REFUSE_DENIED, "Forbidden: this node is denied", false};
-    if (answer->status == 101 && s->loop->is_closing)
+    if (answer->status == 101 && (s->loop->is_closing || hub_is_draining(s->loop->hub)))
         *answer =
             (struct upgrade_answer){503, REFUSE_DRAINING, "Service Unavailable: closing", false};
     if (answer->status == 101) {
         s->node = node_name_create(request->node_id, strlen(request->node_id), answer->is_legacy);
         if (!s->node)
             *answer = (struct upgrade_answer){503, REFUSE_NO_MEMORY, "Service Unavailable", false};
+        else if (s->loop->steer && steer_refuses(s->loop->steer, s->node, hub_loop_now(s->loop))) {
+            *answer = (struct upgrade_answer){503, REFUSE_STEERED,
+                                              "Service Unavailable: dial again", false};
+            hub_post_event(s->loop->hub, HUB_NODE_REFUSED, s->node, false);
+        }
     }
     if (answer->status != 101) {
         s->refuse_reason = answer->reason;
@@ -394,9 +405,12 @@ static int take_node(struct session *s)
     struct hub *hub = s->loop->hub;
     struct session_ref previous;
     int rc = registry_take(&hub->registry, &s->entry, s->node, s->ref, &previous);
+    if (rc < 0)
+        return rc;
+    hub_post_event(hub, rc == 1 ? HUB_NODE_REPLACED : HUB_NODE_ARRIVED, s->node, false);
     if (rc == 1)
         hub_close_session(hub, previous, CLOSE_REPLACED);
-    return rc < 0 ? rc : 0;
+    return 0;
 }
 
 void session_on_open(struct session *s)

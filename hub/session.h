@@ -41,6 +41,13 @@ enum session_state {
     SESSION_STATE_COUNT
 };
 
+/* On its way to another replica, see release.h. */
+enum session_leaving {
+    LEAVING_NOT,
+    LEAVING_ASKED, /* its farewell is being prepared */
+    LEAVING_READY  /* goes when nothing of it is unfinished any more */
+};
+
 enum session_pause {
     PAUSE_BUDGET = 1,   /* --node-queue, --node-queue-bytes: until replies come */
     PAUSE_RATE = 2,     /* --node-rate: until a token is there */
@@ -91,6 +98,15 @@ struct session {
     int64_t overhead_bytes;              /* received, but no payload: see receive.c */
     uint64_t overhead_ms;
     uint64_t last_received_ms, last_keepalive_ms;
+
+    /* leaving */
+    enum session_leaving leaving;
+    bool must_leave;        /* in a drain: whatever the farewell says */
+    bool is_bridged;        /* its lease is renewed once it has left */
+    struct reply *farewell; /* LEAVING_READY: the last thing it is sent, or NULL */
+    uint64_t renewed_ms;    /* when a renewal of its lease was answered last; 0: not yet */
+    uint64_t moved_ms;      /* arrived as one that had been let go before; 0: not known to have */
+    uint64_t kept_until_ms; /* annotated isthmus.io/keep: not asked again until then */
 
     /* sending */
     struct reply *out_head, *out_tail; /* linked by mail.next */

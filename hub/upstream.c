@@ -7,6 +7,7 @@
 #include "hub/downstream.h"
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/lease.h"
 #include "hub/socket.h"
 #include "hub/worker.h"
 #include "isthmus/log.h"
@@ -63,6 +64,8 @@ int upstream_create(const struct config *config, struct apiconfig *api, struct u
         .replica_id = config->replica_id,
         .ca_pem = apiconfig_ca_pem(api),
         .allowed_node_labels = &config->allowed_node_labels,
+        .nudges = config->release_nudge,
+        .bridges_leases = config->balancing.bridge_ms > 0,
     };
     for (int lane = 0; lane < LANE_COUNT; lane++)
         u->limits.lane_inflight[lane] = share_of(config->upstream_inflight, u->worker_count);
@@ -111,7 +114,7 @@ void upstream_finished(struct upstream *u, const struct message *m, enum reply_o
 {
     atomic_fetch_sub_explicit(&u->taken_bytes, m->mail.bytes, memory_order_relaxed);
     count(UPSTREAM_BYTES, 0, -(int64_t)m->mail.bytes);
-    if (m->route.kind != UPSTREAM_NODE_CONNECTED)
+    if (!upstream_is_own(m->route.kind))
         count2(MESSAGES_FINISHED, m->route.kind, outcome, 1);
 }
 
@@ -121,6 +124,12 @@ void upstream_drop(struct upstream *u, struct message *m, enum drop_reason reaso
     if (m->route.kind == UPSTREAM_NODE_CONNECTED) {
         downstream_node_seen(u->downstream, m->node, m->from, &(struct text_span){0}, false);
         message_destroy(m);
+        return;
+    }
+    if (m->route.kind == UPSTREAM_NODE_RELEASE) {
+        struct reply *reply = answer_none(m, REPLY_PUSH);
+        reply->farewell = FAREWELL_FAILED;
+        hub_deliver(u->hub, reply);
         return;
     }
     count(MESSAGES_DROPPED, reason, 1);
@@ -173,23 +182,42 @@ int upstream_submit(struct upstream *u, struct message *m)
     return rc;
 }
 
-void upstream_node_connected(struct upstream *u, struct node_name *node, struct session_ref session)
+/* A message of our own about a node. */
+static int submit_own(struct upstream *u, enum upstream_kind kind, struct node_name *node, struct session_ref session)
 {
     struct message *m = message_create(0);
-    if (!m) {
-        downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
-        return;
-    }
+    if (!m)
+        return -ENOMEM;
     m->node = node_name_get(node);
     m->from = session;
     m->received_ms = now_ms();
     m->route.class = ROUTE_UPSTREAM;
-    m->route.kind = UPSTREAM_NODE_CONNECTED;
+    m->route.kind = kind;
+    m->route.ns = (struct text_span){LEASE_NAMESPACE, sizeof(LEASE_NAMESPACE) - 1};
     m->route.name = (struct text_span){node->text, node->size};
-    if (upstream_submit(u, m) == 0)
-        return;
-    downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
-    message_destroy(m);
+    int rc = upstream_submit(u, m);
+    if (rc != 0)
+        message_destroy(m);
+    return rc;
+}
+
+void upstream_node_connected(struct upstream *u, struct node_name *node, struct session_ref session)
+{
+    if (submit_own(u, UPSTREAM_NODE_CONNECTED, node, session) != 0)
+        downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
+}
+
+int upstream_node_release(struct upstream *u, struct node_name *node, struct session_ref session)
+{
+    return submit_own(u, UPSTREAM_NODE_RELEASE, node, session);
+}
+
+size_t upstream_bridged(const struct upstream *u)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < u->worker_count; i++)
+        n += bridges_count(&u->workers[i].bridges);
+    return n;
 }
 
 /* ---- figures ---- */

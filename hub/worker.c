@@ -28,6 +28,7 @@
 #define STREAMS_PER_CONN   64
 #define MAILBOX_COUNT      (1u << 20) /* the byte budget is the bound that matters */
 #define LEASE_RETRY_MS     10000      /* by then the edge renews again anyway */
+#define RELEASE_MS         5000
 #define OBJECT_KEY_MAX     (RESOURCE_MAX_NAMESPACE + RESOURCE_MAX_NAME + 8)
 
 struct job {
@@ -37,6 +38,7 @@ struct job {
     struct run *run; /* while it runs */
     uint64_t asked_us;
     uint64_t wake_ms;
+    struct reply *farewell; /* of a release: what the node is sent last, until it goes out */
     struct job *prev, *next; /* sleepers */
 };
 
@@ -69,6 +71,8 @@ static void job_free(struct job *job)
         run_end(job->run);
         free(job->run);
     }
+    if (job->farewell)
+        reply_destroy(job->farewell);
     job->worker->jobs--;
     free(job);
 }
@@ -106,6 +110,27 @@ static void tell_downstream(struct upstream *u, const struct message *m, const s
     if ((r->kind == UPSTREAM_CONFIGMAP_QUERY || r->kind == UPSTREAM_SECRET_QUERY) && reply->object_version > 0)
         downstream_answered(u->downstream, m->node, m->from, upstream_kinds[r->kind].object, &r->ns, &r->name,
                             reply->object_version);
+}
+
+/* How the preparation of a release ended goes to the session, with the last thing it is sent if there is one. Takes the
+ * message. */
+static void say_farewell(struct worker *w, struct message *m, const struct run *run, struct reply *push)
+{
+    struct upstream *u = w->upstream;
+    bool as_node = run && u->kinds.impersonate && !m->node->is_legacy;
+    enum farewell farewell = run ? run->farewell : FAREWELL_FAILED;
+    bool is_bridged = farewell == FAREWELL_GO && run->saved &&
+                      bridges_add(&w->bridges, m->node, json_incref(run->saved), as_node,
+                                  uv_now(&w->loop));
+    upstream_finished(u, m, REPLY_CARRIED_OUT);
+    struct reply *reply = push;
+    if (reply)
+        message_destroy(m);
+    else
+        reply = answer_none(m, REPLY_PUSH);
+    reply->farewell = farewell == FAREWELL_NONE ? FAREWELL_FAILED : farewell;
+    reply->is_bridged = is_bridged;
+    hub_deliver(u->hub, reply);
 }
 
 /* The answer to one message; `outcome` is what it is counted as. */
@@ -152,7 +177,12 @@ static void complete(struct job *job)
         answer(w, f->message, result, REPLY_COALESCED);
         job_free(f);
     }
-    answer(w, job->message, result, REPLY_ANSWERED);
+    if (job->message->route.kind == UPSTREAM_NODE_RELEASE) {
+        say_farewell(w, job->message, job->run, job->farewell);
+        job->farewell = NULL;
+    } else {
+        answer(w, job->message, result, REPLY_ANSWERED);
+    }
     job_free(job);
 }
 
@@ -253,7 +283,9 @@ static void send_push(struct job *job)
     job->run->has_push = false;
     if (push)
         push->push_id = 0; /* nobody resends this one */
-    if (push)
+    if (job->message->route.kind == UPSTREAM_NODE_RELEASE)
+        job->farewell = push; /* goes with the news of how it ended */
+    else if (push)
         hub_deliver(job->worker->upstream->hub, push);
     else
         count(MESSAGES_DROPPED, DROP_NO_MEMORY, 1);
@@ -319,6 +351,13 @@ static size_t object_key(const struct route *r, char key[OBJECT_KEY_MAX])
     return (size_t)size;
 }
 
+/* A node that is to be let go waits for nothing long: if it cannot be prepared soon, it stays or goes as it is. */
+static uint64_t allowed_ms(const struct worker *w, enum upstream_kind kind)
+{
+    uint64_t edge_ms = w->upstream->config->edge_timeout_ms;
+    return kind == UPSTREAM_NODE_RELEASE && edge_ms > RELEASE_MS ? RELEASE_MS : edge_ms;
+}
+
 static void evict(struct lane_work *work)
 {
     count(UPSTREAM_WAITING, work->lane, -1);
@@ -343,7 +382,9 @@ static void on_message(void *context, struct mail *mail)
     job->work.lane = info->lane;
     job->work.kind = m->route.kind;
     job->work.is_coalesced = info->is_coalesced;
-    job->work.deadline_ms = m->received_ms + w->upstream->config->edge_timeout_ms;
+    job->work.deadline_ms = m->received_ms + allowed_ms(w, m->route.kind);
+    if (info->object == RESOURCE_LEASE)
+        bridges_end(&w->bridges, m->node); /* it is back */
     w->jobs++;
     size_t waiting = lanes_waiting(w->lanes, info->lane);
     if (lanes_add(w->lanes, &job->work, m->node->text, m->node->size, key, object_key(&m->route, key), &evicted) != 0) {
@@ -442,6 +483,7 @@ static void close_worker(struct worker *w)
         drop_running(job, DROP_SHUTDOWN);
     }
     publish_stats(w);
+    bridges_close(&w->bridges);
     apiclient_close(w->client, on_client_closed, w);
     assert(w->jobs == 0);
     uv_close((uv_handle_t *)&w->tick, on_closed);
@@ -465,6 +507,7 @@ static void on_tick(uv_timer_t *tick)
     pulse_beat(now);
     drop_expired(w, now, DROP_DEADLINE);
     wake_sleepers(w, now);
+    bridges_tick(&w->bridges, now);
     pump(w);
     publish_stats(w);
     if (!w->is_stopping)
@@ -508,6 +551,7 @@ int worker_init(struct worker *w, struct upstream *u, struct errbuf *e)
         uv_loop_close(&w->loop);
         return rc;
     }
+    bridges_init(&w->bridges, &w->loop, w->client, u->config->bridge_period_ms, u->config->balancing.bridge_ms);
     pthread_mutex_init(&w->lock, NULL);
     rc = mailbox_init(&w->mailbox, &w->loop, MAILBOX_COUNT, (size_t)u->config->queue_bytes, on_message, w);
     assert(rc == 0);

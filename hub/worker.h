@@ -2,6 +2,7 @@
 #ifndef HUB_WORKER_H
 #define HUB_WORKER_H
 
+#include "hub/bridge.h"
 #include "hub/config.h"
 #include "hub/kinds.h"
 #include "hub/lanes.h"
@@ -39,6 +40,7 @@ struct worker {
     uv_timer_t tick;
     struct lanes *lanes;
     struct apiclient *client;
+    struct bridges bridges;
     struct job *sleeping;
     size_t jobs;
     uint64_t probe_ms;             /* when to ask for a sign of life next; worker 0 only */

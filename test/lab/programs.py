@@ -113,6 +113,8 @@ class Hub:
         self.port, self.admin_port = free_port(), free_port()
         self.https_port = free_port() if https or not files else None
         self.certificate, self.key = (certificate or authority.server()) if files else (None, None)
+        # A Unix socket's name must be short; pytest's folders are not.
+        self.socket_path = f"/tmp/lab-{os.getpid()}-{id(self):x}.sock"
         self.process = None
 
     def arguments(self):
@@ -121,8 +123,9 @@ class Hub:
                 "--websocket-address", f"127.0.0.1:{self.port}",
                 "--admin-address", f"127.0.0.1:{self.admin_port}",
                 "--https-address", f"127.0.0.1:{self.https_port}" if self.https_port else "",
-                "--control-socket", self.folder / f"{self.name}.sock", "--replica-id", self.name,
-                *(files if self.certificate else []), *self.flags]
+                "--control-socket", self.socket_path, "--replica-id", self.name,
+                *(files if self.certificate else []),
+                "--drain-timeout", "2s", "--bridge-seconds", "0", *self.flags]
 
     def start(self, ready=True):
         suppressions = ROOT / "test"

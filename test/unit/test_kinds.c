@@ -568,6 +568,106 @@ static void test_failing_allocations(void **state)
     }
 }
 
+/* ---- letting a node go ---- */
+
+static struct message *release_message(void)
+{
+    struct message *m = message_create(0);
+    assert_non_null(m);
+    m->node = node_name_create("edge-1", 6, false);
+    assert_non_null(m->node);
+    m->route.class = ROUTE_UPSTREAM;
+    m->route.kind = UPSTREAM_NODE_RELEASE;
+    m->route.ns = (struct text_span){"kube-node-lease", 15};
+    m->route.name = (struct text_span){m->node->text, m->node->size};
+    return m;
+}
+
+#define LEASE_PATH "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge-1"
+
+static const char a_lease[] = "{\"kind\":\"Lease\",\"metadata\":{\"resourceVersion\":\"8\"},\"spec\":{\"renewTime\":"
+                              "\"2026-11-28T03:00:00.000000Z\"}}";
+static const char a_node[] = "{\"kind\":\"Node\",\"metadata\":{\"name\":\"edge-1\",\"resourceVersion\":\"70\"}}";
+
+static void test_release_renews_the_lease_and_reads_the_node(void **state)
+{
+    struct message *m = release_message();
+    struct run run;
+    (void)state;
+    context.bridges_leases = context.nudges = true;
+    assert_int_equal(RUN_CALL, run_begin(&run, &context, m));
+    expect_call(&run, "GET", LEASE_PATH, true);
+    struct apiresponse r = http(200, a_lease);
+    assert_int_equal(RUN_CALL, run_continue(&run, &r));
+    expect_call(&run, "PUT", LEASE_PATH, true);
+    json_t *put = body_json(&run);
+    assert_string_equal("8", json_string_value(json_object_get(json_object_get(put, "metadata"), "resourceVersion")));
+    json_decref(put);
+    r = http(200, "{\"kind\":\"Lease\",\"metadata\":{\"resourceVersion\":\"9\"},\"spec\":{}}");
+    assert_int_equal(RUN_CALL, run_continue(&run, &r));
+    expect_call(&run, "GET", "/api/v1/nodes/edge-1", true);
+    r = http(200, a_node);
+    assert_int_equal(RUN_DONE, run_continue(&run, &r));
+    assert_int_equal(FAREWELL_GO, run.farewell);
+    assert_string_equal("9", json_string_value(json_object_get(json_object_get(run.saved, "metadata"), "resourceVersion")));
+    assert_true(run.has_push);
+    assert_string_equal("update", run.push.operation);
+    assert_memory_equal("70", run.push.version.at, run.push.version.size);
+    done(m, &run);
+}
+
+/* A lease that cannot be renewed, for whatever reason, only means that the node goes without. */
+static void test_release_without_a_lease(void **state)
+{
+    static const char *const leases[] = {"{\"kind\":\"Lease\",\"spec\":{}}", "{}", "[]"};
+    (void)state;
+    context.bridges_leases = true;
+    for (size_t i = 0; i < 5; i++) {
+        struct message *m = release_message();
+        struct run run;
+        assert_int_equal(RUN_CALL, run_begin(&run, &context, m));
+        struct apiresponse r = i < 3 ? http(200, leases[i]) : i == 3 ? http(404, "{}") : http(200, a_lease);
+        assert_int_equal(RUN_CALL, run_continue(&run, &r));
+        if (i == 4) {
+            r = http(403, "{}");
+            assert_int_equal(RUN_CALL, run_continue(&run, &r));
+        }
+        expect_call(&run, "GET", "/api/v1/nodes/edge-1", true);
+        r = http(200, a_node);
+        assert_int_equal(RUN_DONE, run_continue(&run, &r));
+        assert_int_equal(FAREWELL_GO, run.farewell);
+        assert_null(run.saved);
+        done(m, &run);
+    }
+}
+
+static void test_release_of_one_that_stays(void **state)
+{
+    static const struct {
+        unsigned status;
+        const char *body;
+        enum farewell farewell;
+    } cases[] = {
+        {200, "{\"kind\":\"Node\",\"metadata\":{\"annotations\":{\"isthmus.io/keep\":\"\"}}}", FAREWELL_KEPT},
+        {404, "{\"kind\":\"Status\"}", FAREWELL_FAILED},
+        {503, "", FAREWELL_FAILED},
+    };
+    (void)state;
+    context.bridges_leases = false;
+    for (size_t i = 0; i < 3; i++) {
+        struct message *m = release_message();
+        struct run run;
+        assert_int_equal(RUN_CALL, run_begin(&run, &context, m));
+        expect_call(&run, "GET", "/api/v1/nodes/edge-1", true);
+        struct apiresponse r = http(cases[i].status, cases[i].body);
+        assert_int_equal(RUN_DONE, run_continue(&run, &r));
+        assert_int_equal(cases[i].farewell, run.farewell);
+        assert_false(run.has_push);
+        assert_null(run.saved);
+        done(m, &run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +685,9 @@ int main(void)
         cmocka_unit_test(test_node_connected),
         cmocka_unit_test(test_own_things_only),
         cmocka_unit_test(test_failing_allocations),
+        cmocka_unit_test(test_release_renews_the_lease_and_reads_the_node),
+        cmocka_unit_test(test_release_without_a_lease),
+        cmocka_unit_test(test_release_of_one_that_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

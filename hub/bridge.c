@@ -1,0 +1,218 @@
+/* See bridge.h. All bridges have the same period, so a queue in the order of their renewals needs no sorting: one that was
+ * renewed goes to its end. While its request is under way a bridge is not in the queue; if it ends meanwhile it is freed when
+ * the response comes. */
+#include "hub/bridge.h"
+
+#include "hub/hub_metrics.h"
+#include "hub/lease.h"
+#include "hub/resource.h"
+#include "isthmus/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#define HASH_NONFATAL_OOM            1
+#define uthash_nonfatal_oom(element) ((element)->is_listed = false)
+#include <uthash.h>
+
+/* Renewals at once; each is one small PUT. */
+#define IN_FLIGHT_MAX 16
+
+struct bridge {
+    struct bridges *owner;
+    struct node_name *node;
+    json_t *lease;
+    char *body; /* of the request under way */
+    bool as_node, is_listed, is_asking, is_ended;
+    uint64_t renewed_ms; /* when spec.renewTime was the node's time */
+    uint64_t next_ms, until_ms;
+    struct bridge *prev, *next;
+    UT_hash_handle hh;
+};
+
+#define TEXT(id, text) text,
+const char *const bridge_end_names[BRIDGE_END_COUNT] = {BRIDGE_ENDS(TEXT)};
+#undef TEXT
+
+void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, uint64_t period_ms, uint64_t longest_ms)
+{
+    *b = (struct bridges){.client = client, .loop = loop, .period_ms = period_ms, .longest_ms = longest_ms};
+}
+
+static void bridge_free(struct bridge *g)
+{
+    json_decref(g->lease);
+    free(g->body);
+    node_name_put(g->node);
+    free(g);
+}
+
+static void end(struct bridge *g, enum bridge_end why)
+{
+    struct bridges *b = g->owner;
+    if (g->is_ended)
+        return;
+    g->is_ended = true;
+    if (g->is_listed)
+        HASH_DELETE(hh, b->by_name, g);
+    atomic_fetch_sub_explicit(&b->count, 1, memory_order_relaxed);
+    count(BRIDGED_NODES, 0, -1);
+    count(BRIDGE_ENDS, why, 1);
+    log_limited(LOG_LEVEL_INFO, "bridge_ended", F_STR("node", g->node->text), F_STR("reason", bridge_end_names[why]));
+    if (g->is_asking)
+        return; /* freed when the answer comes */
+    DL_DELETE(b->queue, g);
+    bridge_free(g);
+}
+
+static struct bridge *find(struct bridges *b, const struct node_name *node)
+{
+    struct bridge *g = NULL;
+    HASH_FIND(hh, b->by_name, node->text, node->size, g);
+    return g;
+}
+
+bool bridges_add(struct bridges *b, struct node_name *node, json_t *lease, bool as_node, uint64_t renewed_ms)
+{
+    bridges_end(b, node);
+    struct bridge *g = calloc(1, sizeof(*g));
+    if (!g) {
+        json_decref(lease);
+        return false;
+    }
+    *g = (struct bridge){.owner = b,
+                         .node = node_name_get(node),
+                         .lease = lease,
+                         .as_node = as_node,
+                         .is_listed = true,
+                         .renewed_ms = renewed_ms,
+                         .next_ms = renewed_ms + b->period_ms,
+                         .until_ms = renewed_ms + b->longest_ms};
+    HASH_ADD_KEYPTR(hh, b->by_name, g->node->text, g->node->size, g);
+    if (!g->is_listed) {
+        bridge_free(g);
+        return false;
+    }
+    DL_APPEND(b->queue, g);
+    atomic_fetch_add_explicit(&b->count, 1, memory_order_relaxed);
+    count(BRIDGED_NODES, 0, 1);
+    return true;
+}
+
+void bridges_end(struct bridges *b, const struct node_name *node)
+{
+    struct bridge *g = b->by_name ? find(b, node) : NULL;
+    if (g)
+        end(g, BRIDGE_RETURNED);
+}
+
+/* ---- renewing ---- */
+
+static void take_answer(struct bridge *g, const struct apiresponse *response)
+{
+    json_t *lease;
+    if (response->error != 0 || response->status == 429 || response->status >= 500)
+        return; /* the next period tries again */
+    if (response->status == 409) {
+        end(g, BRIDGE_TAKEN_BACK);
+        return;
+    }
+    lease = response->status == 200 ? json_loadb(response->body, response->size, 0, NULL) : NULL;
+    if (!lease) {
+        end(g, response->status == 200 ? BRIDGE_NO_MEMORY : BRIDGE_REFUSED);
+        return;
+    }
+    json_decref(g->lease);
+    g->lease = lease;
+    g->renewed_ms = uv_now(g->owner->loop);
+    count(BRIDGE_RENEWALS, 0, 1);
+}
+
+static void on_renewed(void *context, const struct apiresponse *response)
+{
+    struct bridge *g = context;
+    struct bridges *b = g->owner;
+    b->in_flight--;
+    g->is_asking = false;
+    free(g->body);
+    g->body = NULL;
+    if (g->is_ended || b->is_closing) {
+        bridge_free(g);
+        return;
+    }
+    g->next_ms = uv_now(b->loop) + b->period_ms;
+    DL_APPEND(b->queue, g);
+    take_answer(g, response);
+}
+
+static int send_renewal(struct bridge *g)
+{
+    struct bridges *b = g->owner;
+    const struct text_span ns = {LEASE_NAMESPACE, sizeof(LEASE_NAMESPACE) - 1};
+    const struct text_span name = {g->node->text, g->node->size};
+    char path[RESOURCE_PATH_MAX], user[sizeof("system:node:") + RESOURCE_MAX_NAME];
+    if (resource_api_path(RESOURCE_LEASE, &ns, &name, NULL, path, sizeof(path)) < 0)
+        return -EINVAL;
+    snprintf(user, sizeof(user), "system:node:%s", g->node->text);
+    struct apirequest request = {.method = "PUT",
+                                 .path = path,
+                                 .content_type = "application/json",
+                                 .body = g->body,
+                                 .body_size = strlen(g->body),
+                                 .impersonate_user = g->as_node ? user : NULL,
+                                 .impersonate_group = g->as_node ? "system:nodes" : NULL,
+                                 .channel = LANE_LIVENESS,
+                                 .deadline_ms = uv_now(b->loop) + b->period_ms,
+                                 .retry = API_RETRY_UNSENT,
+                                 .done = on_renewed,
+                                 .context = g};
+    return apiclient_request(b->client, &request, NULL);
+}
+
+/* The queue's first is due. The copy that is sent is ahead of ours, which stays what the API server last said. */
+static void renew(struct bridge *g, uint64_t now_ms)
+{
+    struct bridges *b = g->owner;
+    json_t *copy = json_deep_copy(g->lease);
+    g->body = copy && lease_advance(copy, now_ms - g->renewed_ms) == 0 ? json_dumps(copy, JSON_COMPACT) : NULL;
+    json_decref(copy);
+    if (!g->body) {
+        end(g, BRIDGE_NO_MEMORY);
+        return;
+    }
+    DL_DELETE(b->queue, g);
+    if (send_renewal(g) == 0) {
+        g->is_asking = true;
+        b->in_flight++;
+        return;
+    }
+    free(g->body);
+    g->body = NULL;
+    g->next_ms = now_ms + b->period_ms;
+    DL_APPEND(b->queue, g);
+}
+
+void bridges_tick(struct bridges *b, uint64_t now_ms)
+{
+    while (b->queue && b->queue->next_ms <= now_ms && b->in_flight < IN_FLIGHT_MAX) {
+        if (b->queue->until_ms <= now_ms)
+            end(b->queue, BRIDGE_EXPIRED);
+        else
+            renew(b->queue, now_ms);
+    }
+}
+
+void bridges_close(struct bridges *b)
+{
+    struct bridge *g, *next;
+    b->is_closing = true;
+    HASH_ITER (hh, b->by_name, g, next)
+        end(g, BRIDGE_SHUTDOWN);
+}
+
+size_t bridges_count(const struct bridges *b)
+{
+    return atomic_load_explicit(&b->count, memory_order_relaxed);
+}
