@@ -28,7 +28,6 @@ struct admin {
     const struct facts_sources *sources;
     struct httpd *http;
     uv_timer_t sampler;
-    bool is_stopping;
     struct history history;
 };
 
@@ -39,7 +38,7 @@ static uint64_t now_ms(void)
 
 static void gather(const struct admin *a, struct facts *f)
 {
-    facts_gather(f, a->sources, a->is_stopping, now_ms());
+    facts_gather(f, a->sources, now_ms());
 }
 
 /* ---- answers ---- */
@@ -195,11 +194,6 @@ int admin_create(uv_loop_t *loop, const struct facts_sources *sources, struct ad
     uv_run(loop, UV_RUN_NOWAIT);
     admin_destroy(a);
     return rc;
-}
-
-void admin_set_stopping(struct admin *a)
-{
-    a->is_stopping = true;
 }
 
 json_t *admin_status(struct admin *a)

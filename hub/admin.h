@@ -14,8 +14,6 @@ struct admin;
  * until admin_destroy(). 0, or a negative errno and `e`. */
 int admin_create(uv_loop_t *loop, const struct facts_sources *sources, struct admin **admin,
                  struct errbuf *e) __attribute__((warn_unused_result));
-/* From now on /readyz and /acceptz say no. */
-void admin_set_stopping(struct admin *admin);
 /* The document of /status. New reference, or NULL without memory. */
 json_t *admin_status(struct admin *admin);
 /* Whether every loop turns: the watchdog's question. */

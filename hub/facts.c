@@ -3,18 +3,20 @@
 
 #include "hub/hub.h"
 #include "hub/hub_metrics.h"
+#include "hub/mover.h"
 #include "isthmus/version.h"
 
-void facts_gather(struct facts *f, const struct facts_sources *sources, bool is_stopping,
-                  uint64_t now_ms)
+void facts_gather(struct facts *f, const struct facts_sources *sources, uint64_t now_ms)
 {
+    bool is_draining = mover_is_draining(sources->mover);
     *f = (struct facts){.config = sources->config,
                         .version = isthmus_version(),
                         .api_server = apiconfig_server(sources->api),
                         .now_ms = now_ms,
                         .started_ms = sources->started_ms,
-                        .is_stopping = is_stopping,
-                        .accepts = !is_stopping && hub_accepts(sources->hub),
+                        .is_draining = is_draining,
+                        .accepts = !is_draining && hub_accepts(sources->hub) &&
+                                   mover_is_accepting(sources->mover),
                         .connections = hub_connections(sources->hub)};
     f->is_api_healthy = upstream_is_healthy(sources->upstream, &f->api_text);
     upstream_stats(sources->upstream, &f->upstream);
@@ -49,7 +51,7 @@ static bool check_loops(const struct facts *f, struct metric_text *text)
 
 static bool check_serving(const struct facts *f, struct metric_text *text)
 {
-    return report(text, "serving", !f->is_stopping, "failed: stopping");
+    return report(text, "serving", !f->is_draining, "failed: draining");
 }
 
 static bool check_api(const struct facts *f, struct metric_text *text)

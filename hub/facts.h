@@ -16,7 +16,7 @@ struct facts {
     const struct config *config;
     const char *version, *api_server;
     uint64_t now_ms, started_ms; /* uv_hrtime() / 1e6 */
-    bool is_stopping;
+    bool is_draining;
     bool accepts; /* new connections */
     uint64_t connections;
     bool is_api_healthy;
@@ -34,14 +34,14 @@ struct facts {
 struct facts_sources {
     const struct config *config;
     struct hub *hub;
+    const struct mover *mover;
     const struct upstream *upstream;
     struct downstream *downstream; /* NULL: off */
     const struct apiconfig *api;
     uint64_t started_ms;
 };
 /* Reads everything; control thread. */
-void facts_gather(struct facts *f, const struct facts_sources *sources, bool is_stopping,
-                  uint64_t now_ms);
+void facts_gather(struct facts *f, const struct facts_sources *sources, uint64_t now_ms);
 
 /* ---- health ---- */
 

@@ -54,7 +54,8 @@ static json_t *by_label(enum hub_metric id, size_t which)
 
 static json_t *edges(const struct facts *f)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "connected",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bridged",
+                     metric(M_BRIDGED_NODES), "connected",
                      (json_int_t)f->connections, "limit", (json_int_t)f->config->max_connections,
                      "handshakes", metric(M_HANDSHAKES), "handshakes_waiting",
                      metric(M_HANDSHAKES_WAITING), "paused", metric(M_PAUSED_SESSIONS),
@@ -204,7 +205,7 @@ json_t *facts_to_json(const struct facts *f, const struct history *history)
         "s:o, s:o, s:o}",
         "replica", f->config->replica_id, "version", f->version, "uptime_s",
         (json_int_t)((f->now_ms - f->started_ms) / 1000), "state",
-        f->is_stopping ? "stopping" : "serving", "live", health_check(f, HEALTH_LIVE, NULL),
+        f->is_draining ? "draining" : "serving", "live", health_check(f, HEALTH_LIVE, NULL),
         "ready", health_check(f, HEALTH_READY, NULL), "accepting",
         health_check(f, HEALTH_ACCEPTING, NULL), "edges", edges(f), "rates", rates(history),
         "lanes", lanes(f, history), "api", api(f), "down", down(f), "kinds", by_label(M_MESSAGES_RECEIVED, 0),

@@ -1,9 +1,13 @@
 /* isthmus: starts the parts, keeps the control loop, ends them.
  *
- * The control loop is the main thread's: signals, the admin endpoint, re-reading of files. SIGTERM and SIGINT end
- * the process orderly (a second one at once); SIGHUP re-reads certificates and tokens, which is also done when their
- * files change. Exit codes: 0 after an orderly end, 1 when something could not be started, 2 for wrong flags. */
+ * The control loop is the main thread's: signals, the admin endpoint, the balancer, the control socket, re-reading of files.
+ * SIGTERM drains: edges are let go one after another while their leases are bridged, and the process ends when nothing is left
+ * or --drain-timeout is over. SIGINT closes the edges within seconds, without that. Either ends at once when it comes again.
+ * SIGHUP re-reads certificates and tokens, which is also done when their files change. Exit codes: 0 after an orderly end, 1
+ * when something could not be started, 2 for wrong flags. */
 #include "hub/admin.h"
+#include "hub/agent.h"
+#include "hub/commands.h"
 #include "hub/config.h"
 #include "hub/downstream.h"
 #include "hub/filewatch.h"
@@ -28,6 +32,7 @@
 #define BEAT_MS           500
 #define FILE_CHECK_MS     10000
 #define UPSTREAM_CLOSE_MS 5000
+#define CLOSE_MS          2000 /* for sessions, when there is no time for a drain */
 
 struct process {
     struct config config;
@@ -36,14 +41,19 @@ struct process {
     struct downstream *downstream; /* NULL: off */
     struct hub *hub;
     struct facts_sources sources;
+    struct mover *mover;
     struct admin *admin;
     struct join *join;
+    struct agent *agent;
+    struct explainer *explainer;
+    struct control *control;
+    struct commands commands;
     struct filewatch files;
     struct notify notify;
 
     uv_loop_t loop;
     uv_signal_t signals[3];
-    uv_timer_t beat;
+    uv_timer_t beat, drain_end;
 };
 
 static uint64_t now_ms(void)
@@ -141,15 +151,49 @@ static void on_files_changed(void *context)
 
 /* ---- the control loop ---- */
 
+static void end(struct process *p)
+{
+    uv_stop(&p->loop);
+}
+
+static void on_drain_end(uv_timer_t *timer)
+{
+    struct process *p = timer->data;
+    log_warn("drain_timeout", F_U64("connected", hub_connections(p->hub)),
+             F_U64("bridged", upstream_bridged(p->upstream)));
+    end(p);
+}
+
+/* Of a drain that was asked for by the control socket the process stays. */
+static void on_drained(void *context)
+{
+    struct process *p = context;
+    if (p->commands.is_stopping)
+        end(p);
+}
+
+static void begin_stop(struct process *p, int number)
+{
+    log_info("stopping", F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
+             F_U64("connected", hub_connections(p->hub)));
+    p->commands.is_stopping = true;
+    notify_stopping(&p->notify);
+    mover_set_draining(p->mover, true);
+    for (size_t i = 0; i < 2; i++) /* the next one ends the process at once */
+        uv_signal_stop(&p->signals[i]);
+    if (number == SIGINT)
+        end(p);
+    else
+        uv_timer_start(&p->drain_end, on_drain_end, p->config.balancing.drain_timeout_ms, 0);
+}
+
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct process *p = handle->data;
-    if (number == SIGHUP) {
+    if (number == SIGHUP)
         reload(p, "SIGHUP");
-        return;
-    }
-    log_info("stopping", F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"));
-    uv_stop(&p->loop);
+    else
+        begin_stop(p, number);
 }
 
 static void on_beat(uv_timer_t *timer)
@@ -167,7 +211,10 @@ static int start_loop(struct process *p, struct errbuf *e)
     int rc = uv_timer_init(&p->loop, &p->beat);
     p->beat.data = p;
     if (rc == 0)
+        rc = uv_timer_init(&p->loop, &p->drain_end);
+    if (rc == 0)
         rc = uv_timer_start(&p->beat, on_beat, 0, BEAT_MS);
+    p->drain_end.data = p;
     for (size_t i = 0; rc == 0 && i < 3; i++) {
         rc = uv_signal_init(&p->loop, &p->signals[i]);
         p->signals[i].data = p;
@@ -178,6 +225,27 @@ static int start_loop(struct process *p, struct errbuf *e)
         rc = filewatch_start(&p->files, &p->loop, &p->config, FILE_CHECK_MS, on_files_changed, p);
     if (rc != 0)
         errbuf_set(e, "control loop: %s", uv_strerror(rc));
+    return rc;
+}
+
+static unsigned read_agent_percent(void *context)
+{
+    return mover_agent_percent(context);
+}
+
+/* What people and programs talk to, on the control loop. */
+static int start_doors(struct process *p, struct errbuf *e)
+{
+    const struct config *c = &p->config;
+    const struct control_handler handler = {&p->commands, commands_request};
+    int rc = admin_create(&p->loop, &p->sources, &p->admin, e);
+    if (rc == 0 && c->agent_address && *c->agent_address)
+        rc = agent_create(&p->loop, c->agent_address, read_agent_percent, p->mover, &p->agent, e);
+    if (rc == 0)
+        rc = explainer_create(&p->loop, p->api, p->hub, p->mover, &p->explainer, e);
+    p->commands = (struct commands){.admin = p->admin, .hub = p->hub, .mover = p->mover, .explainer = p->explainer};
+    if (rc == 0 && c->control_socket && *c->control_socket)
+        rc = control_create(&p->loop, c->control_socket, &handler, &p->control, e);
     return rc;
 }
 
@@ -198,19 +266,24 @@ static int start(struct process *p, struct errbuf *e)
         rc = hub_create(c, join_tls(p->join), &p->hub, e);
     if (rc == 0 && c->downstream)
         rc = downstream_create(c, p->api, &p->downstream, e);
+    if (rc == 0)
+        rc = start_loop(p, e);
+    const struct mover_options mover = {
+        .config = c, .hub = p->hub, .upstream = p->upstream, .drained = on_drained, .context = p};
+    if (rc == 0)
+        rc = mover_create(&p->loop, &mover, &p->mover, e);
     if (rc != 0)
         return rc;
     p->sources = (struct facts_sources){.config = c,
                                         .hub = p->hub,
+                                        .mover = p->mover,
                                         .upstream = p->upstream,
                                         .downstream = p->downstream,
                                         .api = p->api,
                                         .started_ms = now_ms()};
     hub_set_downstream(p->hub, p->downstream);
     upstream_set_downstream(p->upstream, p->downstream);
-    rc = start_loop(p, e);
-    if (rc == 0)
-        rc = admin_create(&p->loop, &p->sources, &p->admin, e);
+    rc = start_doors(p, e);
     if (rc == 0)
         rc = join_start(p->join, &p->loop, p->hub, on_new_tls, p, e);
     if (rc == 0)
@@ -220,29 +293,39 @@ static int start(struct process *p, struct errbuf *e)
     return rc != 0 ? rc : hub_start(p->hub, p->upstream, e);
 }
 
+static void on_mover_closed(void *context)
+{
+    (void)context;
+}
+
 static void close_loop(struct process *p)
 {
     for (size_t i = 0; i < 3; i++)
         uv_close((uv_handle_t *)&p->signals[i], NULL);
     uv_close((uv_handle_t *)&p->beat, NULL);
+    uv_close((uv_handle_t *)&p->drain_end, NULL);
     filewatch_close(&p->files);
+    explainer_close(p->explainer);
+    control_close(p->control);
+    agent_close(p->agent);
     admin_close(p->admin);
     join_close(p->join);
+    mover_close(p->mover, on_mover_closed, p);
     uv_run(&p->loop, UV_RUN_DEFAULT);
+    control_destroy(p->control);
+    explainer_destroy(p->explainer);
+    agent_destroy(p->agent);
     admin_destroy(p->admin);
     join_destroy(p->join);
+    mover_destroy(p->mover);
     int rc = uv_loop_close(&p->loop);
     assert(rc == 0);
 }
 
 static void stop(struct process *p)
 {
-    notify_stopping(&p->notify);
-    admin_set_stopping(p->admin);
-    for (size_t i = 0; i < 3; i++) /* a second signal ends the process at once */
-        uv_signal_stop(&p->signals[i]);
     hub_stop_listening(p->hub);
-    hub_close(p->hub, p->config.balancing.drain_timeout_ms);
+    hub_close(p->hub, CLOSE_MS);
     upstream_close(p->upstream, UPSTREAM_CLOSE_MS);
     downstream_close(p->downstream);
     close_loop(p);

@@ -4,6 +4,11 @@
 #include <string.h>
 
 const struct subcommand subcommands[] = {
+    {"status", "Print what a running hub is doing, and how it sees the other replicas.",
+     subcommand_status},
+    {"drain", "Let go of every edge of a running hub, so that others take them.", subcommand_drain},
+    {"undrain", "Call a drain off.", subcommand_undrain},
+    {"explain", "Print where a node is, or why it was let go.", subcommand_explain},
     {"token", "Print the token with which a new edge joins, as `keadm gettoken` does.",
      subcommand_token},
     {.name = NULL},

@@ -22,6 +22,11 @@ const struct subcommand *subcommand_find(int argc, char **argv);
 /* The end of `isthmus --help`. */
 void subcommands_print_help(FILE *out);
 
+/* hub/subcommand_control.c */
+int subcommand_status(int argc, char **argv);
+int subcommand_drain(int argc, char **argv);
+int subcommand_undrain(int argc, char **argv);
+int subcommand_explain(int argc, char **argv);
 /* `isthmus token`, hub/subcommand_token.c. */
 int subcommand_token(int argc, char **argv);
 

@@ -91,14 +91,14 @@ static void test_full_is_ready_all_the_same(void **state)
                 "[+]loops ok\n[+]serving ok\n[-]room failed: takes no new connections\n");
 }
 
-static void test_stopping(void **state)
+static void test_draining(void **state)
 {
     (void)state;
     struct facts f = all_is_well();
-    f.is_stopping = true;
+    f.is_draining = true;
     f.accepts = false;
     expect(&f, true, false, false);
-    expect_text(&f, HEALTH_READY, "[+]loops ok\n[-]serving failed: stopping\n[+]api-server ok\n");
+    expect_text(&f, HEALTH_READY, "[+]loops ok\n[-]serving failed: draining\n[+]api-server ok\n");
 }
 
 /* A text that cannot be made changes no verdict. */
@@ -133,7 +133,7 @@ static void test_metrics_that_are_read(void **state)
     assert_non_null(strstr(text.bytes, "\nisthmus_build_info{version=\"v1\"} 1\n"));
     free(text.bytes);
     text = (struct metric_text){0};
-    f.is_stopping = true;
+    f.is_draining = true;
     facts_render_metrics(&text, &f);
     assert_non_null(strstr(text.bytes, "\nisthmus_ready 0\n"));
     free(text.bytes);
@@ -188,7 +188,7 @@ static void test_the_status(void **state)
     assert_int_equal(json_array_size(at(at(json, "history"), "connections")), 0);
     json_decref(json);
 
-    f.is_stopping = true;
+    f.is_draining = true;
     for (uint32_t i = 0; i < 3; i++) {
         struct history_sample s = {.at_ms = i * HISTORY_STEP_MS, .connections = i};
         s.received[LANE_EVENT] = 20 * i;
@@ -196,7 +196,7 @@ static void test_the_status(void **state)
         history_add(&h, &s);
     }
     json = document(&f, &h);
-    assert_string_equal(json_string_value(at(json, "state")), "stopping");
+    assert_string_equal(json_string_value(at(json, "state")), "draining");
     event = json_array_get(at(json, "lanes"), LANE_EVENT);
     assert_float_equal(json_real_value(at(event, "received_per_s")), 10, 1e-9);
     assert_true(json_real_value(at(event, "p99_ms")) > 0);
@@ -217,7 +217,7 @@ int main(void)
         cmocka_unit_test(test_a_thread_that_hangs),
         cmocka_unit_test(test_without_an_api_server_it_lives_and_accepts),
         cmocka_unit_test(test_full_is_ready_all_the_same),
-        cmocka_unit_test(test_stopping),
+        cmocka_unit_test(test_draining),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_metrics_that_are_read),
         cmocka_unit_test(test_the_table_of_metrics),
