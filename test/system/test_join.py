@@ -79,7 +79,7 @@ def test_three_replicas_on_an_empty_cluster_make_one_of_each(lab, devapi, stall)
     devapi.faults(stall={})
     assert len({ask(one, "GET", "/ca.crt") for one in hubs}) == 1
     assert len({server_certificate(one) for one in hubs}) == 1
-    made = [line for one in hubs for line in one.log_text().splitlines() if "secret_created" in line]
+    made = [line for one in hubs for line in one.log_text().splitlines() if "secret_created " in line]
     assert sorted(line.split("name=")[1] for line in made) == ["casecret", "cloudcoresecret", "tokensecret"]
     if stall != "0":
         late = [one for one in hubs if "secret_created_by_another namespace=kubeedge name=casecret" in one.log_text()]

@@ -303,6 +303,7 @@ def test_it_stops_orderly_under_load(lab, devapi, hub):
     hub.stop()
     assert time.monotonic() - begun < 35 * PATIENCE
     report = fleet.stop()
-    assert report["connections"]["close_codes"].get("1001", 0) == 100
+    codes = report["connections"]["close_codes"]
+    assert codes.get("1001", 0) + codes.get("1012", 0) == 100, codes  # released one by one, and the rest
     assert report["messages"]["answered_twice"] == 0
     assert report["oddities"]["misdelivered"] + report["oddities"]["unknown_answers"] == 0
