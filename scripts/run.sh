@@ -161,9 +161,25 @@ make_certificates() {
 
 # ---- the parts ----
 
+# What is to run on the edges: a pod on each, and the ConfigMap it mentions.
+write_objects() {
+    awk -v nodes="$nodes" 'BEGIN {
+        meta = "\"metadata\": {\"namespace\": \"default\", \"name\": "
+        print "[{\"kind\": \"ServiceAccount\", \"apiVersion\": \"v1\", " meta "\"default\"}},"
+        print "{\"kind\": \"ConfigMap\", \"apiVersion\": \"v1\", " meta "\"web\"}, \"data\": {\"greeting\": \"hello\"}}"
+        for (i = 0; i < nodes; i++)
+            printf ",{\"kind\": \"Pod\", \"apiVersion\": \"v1\", %s\"web-%d\"}, \"spec\": {\"nodeName\": \"edge-%d\", " \
+                "\"serviceAccountName\": \"default\", \"containers\": [{\"name\": \"web\", \"image\": \"web:1\", " \
+                "\"envFrom\": [{\"configMapRef\": {\"name\": \"web\"}}]}]}}\n", meta, i, i
+        print "]"
+    }'
+}
+
 start_api() {
     step "API server"
-    start devapi "$B/devapi" --address "127.0.0.1:$api_port" --kubeconfig-out "$folder/kubeconfig" --cert-dir "$folder"
+    write_objects >"$folder/objects.json"
+    start devapi "$B/devapi" --address "127.0.0.1:$api_port" --kubeconfig-out "$folder/kubeconfig" --cert-dir "$folder" \
+        --seed-file "$folder/objects.json"
     api_pid=$started
     wait_until 20 "$api_pid" devapi test -s "$folder/kubeconfig"
     unpack_kubeconfig || die "devapi's kubeconfig cannot be read"
@@ -244,7 +260,8 @@ start_haproxy() {
 start_edges() {
     step edges
     start edgesim "$B/edgesim" --server "127.0.0.1:$websocket_port" --ca "$folder/certs/ca.crt" --cert-dir "$folder/certs" \
-        --nodes "$nodes" --duration 0 --event-rate 0.05 --query-rate 0.05 --query-kind node "${edge_flags[@]}"
+        --nodes "$nodes" --duration 0 --event-rate 0.05 --query-rate 0.05 --query-kind both \
+        --query-configmap default/configmap/web "${edge_flags[@]}"
     edges_pid=$started
     finished "$nodes simulated, each with its own certificate"
 }
@@ -464,7 +481,7 @@ start_edges
 
 echo
 echo "  status page   $(bold "http://127.0.0.1:${admin_ports[0]}/")$([ "$replicas" -eq 1 ] || echo "  (isthmus-0's; the others are at ${admin_ports[*]:1})")"
-echo "  kubectl       $(bold "kubectl --kubeconfig $folder/kubeconfig get nodes")"
+echo "  kubectl       $(bold "kubectl --kubeconfig $folder/kubeconfig get nodes,pods")"
 [ -z "$is_tty" ] || echo "  Ctrl-C ends it."
 echo
 

@@ -76,7 +76,7 @@ def test_it_shows_a_fleet_and_ends_cleanly_on_ctrl_c(run):
     it = run()
     it.wait_for(r"connected 20/20 ready 20 ")
     assert f"http://127.0.0.1:{it.admin_port}/" in it.text()
-    assert re.search(r"kubectl --kubeconfig \S+/kubeconfig get nodes", it.text())
+    assert re.search(r"kubectl --kubeconfig \S+/kubeconfig get nodes,pods", it.text())
     with urllib.request.urlopen(f"http://127.0.0.1:{it.admin_port}/", timeout=10) as page:
         assert b"<title>Isthmus</title>" in page.read()
     assert set(it.children()) >= {"isthmus", "devapi", "edgesim"}
