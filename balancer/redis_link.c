@@ -27,6 +27,7 @@
 
 struct redis_link {
     redisAsyncContext *context; /* NULL: it has ended, or never will be heard of again */
+    void *tls;                  /* the context's; NULL without */
     const struct redis_target *target;
     const struct redis_link_owner *owner;
     void *owner_context;
@@ -62,6 +63,19 @@ static void on_poll_closed(uv_handle_t *handle)
     void *context = link->owner_context;
     free(link);
     gone(context);
+}
+
+/* The context has ended by itself, and is about to be freed by hiredis. */
+static void end_link(struct redis_link *link, const char *why, const char *otherwise)
+{
+    const char *tls_error = redis_tls_explain(link->tls);
+    char error[REDIS_ERROR_SIZE];
+    link->context = NULL;
+    snprintf(error, sizeof(error), "%s%s", tls_error ? "TLS: " : "",
+             tls_error     ? tls_error
+             : why && *why ? why
+                           : otherwise);
+    break_link(link, error);
 }
 
 static void on_disconnect(const redisAsyncContext *context, int status)
@@ -168,9 +182,8 @@ static void on_connect(const redisAsyncContext *context, int status)
     struct redis_link *link = context->data;
     if (!link)
         return;
-    if (status != REDIS_OK) { /* hiredis frees the context now */
-        link->context = NULL;
-        break_link(link, *context->c.errstr ? context->c.errstr : "connecting failed");
+    if (status != REDIS_OK) {
+        end_link(link, context->c.errstr, "connecting failed");
         return;
     }
     link->owner->connected(link->owner_context);
@@ -373,8 +386,9 @@ struct redis_link *redis_link_open(uv_loop_t *loop, const struct redis_target *t
         free(link);
         return NULL;
     }
-    if (target->url.scheme == REDIS_SCHEME_TLS &&
-        !redis_tls_start(&link->context->c, target->url.host, error)) {
+    if (target->url.scheme == REDIS_SCHEME_TLS)
+        link->tls = redis_tls_start(&link->context->c, target->url.host, error);
+    if (target->url.scheme == REDIS_SCHEME_TLS && !link->tls) {
         link->owner = &nobody;
         redis_link_abandon(link);
         return NULL;

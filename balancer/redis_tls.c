@@ -45,13 +45,19 @@ static SSL *create_ssl(const char *host)
     return NULL;
 }
 
-bool redis_tls_start(struct redisContext *context, const char *host, char *error)
+void *redis_tls_start(struct redisContext *context, const char *host, char *error)
 {
     SSL *ssl = create_ssl(host);
     if (ssl && redisInitiateSSL(context, ssl) == REDIS_OK)
-        return true;
+        return ssl;
     snprintf(error, REDIS_ERROR_SIZE, "TLS: %s", ssl ? context->errstr : "no context");
-    return false;
+    return NULL;
+}
+
+const char *redis_tls_explain(const void *tls)
+{
+    long verdict = tls ? SSL_get_verify_result(tls) : X509_V_OK;
+    return verdict == X509_V_OK ? NULL : X509_verify_cert_error_string(verdict);
 }
 
 #else
@@ -61,12 +67,18 @@ bool redis_tls_is_supported(void)
     return false;
 }
 
-bool redis_tls_start(struct redisContext *context, const char *host, char *error)
+void *redis_tls_start(struct redisContext *context, const char *host, char *error)
 {
     (void)context;
     (void)host;
     snprintf(error, REDIS_ERROR_SIZE, "this build has no TLS for Redis");
-    return false;
+    return NULL;
+}
+
+const char *redis_tls_explain(const void *tls)
+{
+    (void)tls;
+    return NULL;
 }
 
 #endif

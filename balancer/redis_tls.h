@@ -5,11 +5,15 @@
 #define BALANCER_REDIS_TLS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct redisContext;
 
 bool redis_tls_is_supported(void);
-/* Right after connecting was begun; `error` has REDIS_ERROR_SIZE bytes. */
-bool redis_tls_start(struct redisContext *context, const char *host, char *error);
+/* Right after connecting was begun. Returns what redis_tls_explain() wants, the context's own; or
+ * NULL and `error`, which has REDIS_ERROR_SIZE bytes. */
+void *redis_tls_start(struct redisContext *context, const char *host, char *error);
+/* What TLS has against the server, or NULL; while the context lives. */
+const char *redis_tls_explain(const void *tls);
 
 #endif

@@ -94,7 +94,8 @@ void redis_server_fini(struct redis_server *s)
     redis_server_stop(s, SIGKILL);
     if (!s->folder[0])
         return;
-    static const char *const files[] = {"s", "p", "log", "dump.rdb", "password"};
+    static const char *const files[] = {"s",        "p",      "log",      "dump.rdb",
+                                        "password", "ca.pem", "cert.pem", "key.pem"};
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", s->folder, files[i]);
         unlink(path);

@@ -2,6 +2,8 @@
  * move only when the test lets them. What goes wrong is test_balance_faults.c's. */
 #include "test/lib/redistest.h"
 
+#include "test/lib/testcert.h"
+
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -258,6 +260,77 @@ static void test_addresses(void **state)
     assert_non_null(strstr(test_view_of(w, 0).store_error, "the name: "));
 }
 
+static void write_file(const struct redis_server *s, const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/%s", s->folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void start_with_tls(struct redis_server *s, unsigned port)
+{
+    char number[16];
+    const char *options[] = {"--tls-port",
+                             number,
+                             "--tls-cert-file",
+                             "cert.pem",
+                             "--tls-key-file",
+                             "key.pem",
+                             "--tls-ca-cert-file",
+                             "ca.pem",
+                             "--tls-auth-clients",
+                             "no",
+                             NULL};
+    snprintf(number, sizeof(number), "%u", port);
+    redis_server_stop(s, SIGTERM);
+    redis_server_start(s, options);
+}
+
+/* Only where hiredis has TLS. The name in the URL must be the certificate's. */
+static void test_tls(void **state)
+{
+    struct test_store *f = *state;
+    struct test_world *w = &f->world;
+    struct testcert ca, cert;
+    char url[64];
+    unsigned port = 10000 + (unsigned)getpid() % 10000;
+    if (balance_check_url("rediss://store", NULL) != 0)
+        skip();
+    testcert_make(&ca, "test-ca", NULL);
+    testcert_make(&cert, "store", &ca);
+    write_file(&f->server, "ca.pem", ca.cert_pem);
+    write_file(&f->server, "cert.pem", cert.cert_pem);
+    write_file(&f->server, "key.pem", cert.key_pem);
+    start_with_tls(&f->server, port);
+
+    snprintf(url, sizeof(url), "rediss://127.0.0.1:%u", port);
+    test_world_join(w, "a", url, NULL, NULL);
+    test_world_wait(w, test_first_is_down, "a CA that nobody knows is refused");
+    assert_non_null(strstr(test_view_of(w, 0).store_error, "TLS: "));
+    test_world_leave(w, 0);
+    w->count = 0;
+    char path[128];
+    snprintf(path, sizeof(path), "%s/ca.pem", f->server.folder);
+    setenv("SSL_CERT_FILE", path, 1);
+    static const char *const hosts[] = {"127.0.0.1", "[::1]", "localhost"};
+    for (size_t i = 0; i < 3; i++) {
+        snprintf(url, sizeof(url), "rediss://%s:%u", hosts[i], port);
+        test_world_join(w, "a", url, NULL, NULL);
+        test_world_wait(w, test_first_is_up, hosts[i]);
+        test_world_leave(w, 0);
+        w->count = 0;
+    }
+    snprintf(url, sizeof(url), "rediss://127.0.0.2:%u", port);
+    test_world_join(w, "a", url, NULL, NULL);
+    test_world_wait(w, test_first_is_down, "another's certificate is refused");
+    unsetenv("SSL_CERT_FILE");
+    testcert_fini(&ca);
+    testcert_fini(&cert);
+}
+
 static void test_refused_at_start(void **state)
 {
     struct test_store *f = *state;
@@ -297,10 +370,19 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_store_set_up, test_store_tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_records),        TEST(test_balancing),   TEST(test_order_once),
-        TEST(test_futile),         TEST(test_flight_list), TEST(test_drain),
-        TEST(test_alone),          TEST(test_twins),       TEST(test_groups),
-        TEST(test_other_versions), TEST(test_addresses),   TEST(test_refused_at_start),
+        TEST(test_records),
+        TEST(test_balancing),
+        TEST(test_order_once),
+        TEST(test_futile),
+        TEST(test_flight_list),
+        TEST(test_drain),
+        TEST(test_alone),
+        TEST(test_twins),
+        TEST(test_groups),
+        TEST(test_other_versions),
+        TEST(test_addresses),
+        TEST(test_tls),
+        TEST(test_refused_at_start),
         TEST(test_close_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

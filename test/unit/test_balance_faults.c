@@ -2,6 +2,9 @@
  * Whatever happens, nothing is released on it, nothing is booked twice, and it recovers. */
 #include "test/lib/redistest.h"
 
+#include "test/lib/heap.h"
+
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -210,6 +213,36 @@ static void test_wrong_type(void **state)
     test_world_wait(w, test_first_is_up, "and without it");
 }
 
+/* Each allocation of a life fails once: joining does or says why, a beat without memory is lost,
+ * and with the next everything is as it was. */
+static void test_no_memory(void **state)
+{
+    struct test_store *f = *state;
+    struct test_world *w = &f->world;
+    const struct balance_options o = {
+        .config = &w->config, .replica_id = "x", .redis_url = f->server.url};
+    const struct balance_owner owner = {0};
+    for (unsigned n = 1; n <= 4; n++) { /* what balancer_create() needs */
+        struct balancer *b = NULL;
+        struct errbuf e = {{0}};
+        heap_fail_nth(n);
+        int rc = balancer_create(&w->loop, &o, &owner, &b, &e);
+        assert_true(heap_fail_end());
+        assert_int_equal(rc, -ENOMEM);
+        assert_null(b);
+    }
+    test_set_the_scene(w, f->server.url, 60);
+    w->replicas[0].is_lazy = false;
+    for (unsigned n = 1; n < 200; n += 3) {
+        heap_fail_nth(n);
+        test_world_run(w, 10);
+        heap_fail_end();
+    }
+    balancer_order_done(w->replicas[0].b);
+    test_world_wait(w, test_are_even, "even in the end");
+    assert_int_equal(w->replicas[0].count + w->replicas[1].count, 60);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_store_set_up, test_store_tear_down)
@@ -217,6 +250,7 @@ int main(void)
         TEST(test_lost_answers),    TEST(test_stopped),        TEST(test_paused),
         TEST(test_flushed),         TEST(test_script_flushed), TEST(test_password),
         TEST(test_quoted_password), TEST(test_nonsense),       TEST(test_wrong_type),
+        TEST(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
