@@ -31,7 +31,7 @@ static bool can_follow(enum balancer_phase from, enum balancer_phase to)
     case BALANCER_RELEASE:
         return from == BALANCER_DETECT;
     case BALANCER_OBSERVE:
-        return from == BALANCER_RELEASE;
+        return from == BALANCER_RELEASE || from == BALANCER_DRAIN;
     case BALANCER_BACKOFF:
         return from != BALANCER_BACKOFF && from != BALANCER_DRAIN;
     case BALANCER_DRAIN:
@@ -101,8 +101,10 @@ static void note_pause(struct balancer_plan *plan, uint64_t now_ms)
     plan->last_step_ms = now_ms;
     if (gap <= plan->config.period_ms / 2)
         return;
-    if (plan->until_ms)
+    if (plan->until_ms && plan->phase != BALANCER_DRAIN) /* who sent the SIGTERM does not wait */
         plan->until_ms += gap;
+    if (plan->offered_since_ms)
+        plan->offered_since_ms += gap;
     if (plan->hold_until_ms)
         plan->hold_until_ms += gap;
     plan->last_release_ms += gap;
@@ -132,7 +134,7 @@ static void start_round(struct balancer_plan *plan, uint32_t surplus)
         plan->round_target = balancer_min_u32(surplus, probe > PROBE_MIN ? probe : PROBE_MIN);
     }
     plan->round_released = plan->round_home = 0;
-    plan->is_home_futile = false;
+    plan->is_home_futile = plan->is_called_off = false;
     plan->offered_since_ms = 0;
     enter(plan, BALANCER_RELEASE, 0);
 }
@@ -166,9 +168,15 @@ static void back_off(struct balancer_plan *plan, enum balancer_why verdict, uint
 static void judge_round(struct balancer_plan *plan, uint64_t now_ms)
 {
     plan->streak = 0;
+    if (plan->is_called_off) {
+        enter(plan, BALANCER_DETECT, 0);
+        return;
+    }
     bool is_home = plan->round_home >= plan->config.futile_fraction * plan->round_released;
     if (!is_home && !plan->is_full_futile) {
-        plan->futile_rounds = 0;
+        /* That few landed is no proof that they landed well. */
+        if (plan->is_useful || plan->verdict != BALANCER_WHY_FUTILE_FULL)
+            plan->futile_rounds = 0;
         enter(plan, BALANCER_DETECT, 0);
         return;
     }
@@ -297,16 +305,32 @@ static void step_observe(struct balancer_plan *plan, enum balancer_why hold, uin
         d->why = BALANCER_WHY_IN_FLIGHT;
 }
 
+/* Not everybody has to try again: what others found out meanwhile is as good for as long as the
+ * shortest backoff. */
+static void step_backoff(struct balancer_plan *plan, uint64_t now_ms, struct balancer_decision *d)
+{
+    d->why = plan->verdict;
+    if (now_ms < plan->until_ms)
+        return;
+    if (now_ms - plan->sample_end_ms > plan->config.futile_backoff_ms)
+        balancer_plan_start_sample(plan);
+    enter(plan, BALANCER_DETECT, 0);
+}
+
 static void step_balance(struct balancer_plan *plan, const struct balancer_self *self,
                          uint64_t elapsed_ms, uint64_t now_ms, struct balancer_decision *d)
 {
     enum balancer_why hold = balancer_plan_hold(plan, self, now_ms);
     int64_t surplus = surplus_now(plan, self);
     switch (plan->phase) {
-    case BALANCER_DRAIN: /* it was called off */
-        enter(plan, BALANCER_DETECT, 0);
+    case BALANCER_DRAIN: /* it was called off: what it let go comes home, which says nothing */
+        plan->is_called_off = true;
         plan->streak = 0;
+        enter(plan, BALANCER_OBSERVE, plan->last_release_ms + plan->config.observe_ms);
         /* fall through */
+    case BALANCER_OBSERVE:
+        step_observe(plan, hold, now_ms, d);
+        break;
     case BALANCER_DETECT:
         step_detect(plan, surplus, hold, now_ms, d);
         break;
@@ -316,15 +340,8 @@ static void step_balance(struct balancer_plan *plan, const struct balancer_self 
         else
             step_release(plan, (uint32_t)surplus, elapsed_ms, now_ms, d);
         break;
-    case BALANCER_OBSERVE:
-        step_observe(plan, hold, now_ms, d);
-        break;
     case BALANCER_BACKOFF:
-        d->why = plan->verdict;
-        if (now_ms >= plan->until_ms) {
-            balancer_plan_start_sample(plan);
-            enter(plan, BALANCER_DETECT, 0);
-        }
+        step_backoff(plan, now_ms, d);
         break;
     case BALANCER_PHASE_COUNT:
         assert(!"a phase");

@@ -50,11 +50,12 @@ void balancer_plan_steer(const struct balancer_plan *plan, const struct balancer
         return;
 
     d->is_full = self->is_draining || (plan->is_taker && d->surplus >= 0);
-    if (config->mode != BALANCER_ON && !self->is_draining)
+    if (config->mode == BALANCER_OFF && !self->is_draining)
         return;
     bool is_steering = d->is_full && plan->named > 0 && plan->others_room >= d->in_flight;
-    d->is_refusing =
-        is_steering && self->is_api_ok && config->max_refusals > 0 && config->bridge_ms > 0;
+    bool may_refuse = config->mode == BALANCER_ON || self->is_draining;
+    d->is_refusing = is_steering && may_refuse && self->is_api_ok && config->max_refusals > 0 &&
+                     config->bridge_ms > 0;
     d->wants_flight_list = d->is_refusing;
     if (self->is_draining)
         return;

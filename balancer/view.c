@@ -20,6 +20,8 @@
  * was needed, nobody goes on. */
 #define LANDED_SAMPLE 20
 #define LANDED_USEFUL 20
+/* So many beats long, that everybody has told of arrivals: one replica's alone say nothing. */
+#define SAMPLE_BEATS 3
 
 /* Released nodes that must have come back before a round is broken off for it. */
 #define HOME_SAMPLE 10
@@ -105,8 +107,11 @@ static void note_membership(struct balancer_plan *plan, const struct balancer_vi
     for (size_t i = 0; i < view->record_count; i++)
         sum += (view->records[i].incarnation ^ (view->records[i].incarnation >> 29)) *
                0x9E3779B97F4A7C15u;
-    if (plan->phase == BALANCER_BACKOFF && sum != plan->membership)
+    if (sum == plan->membership)
+        return;
+    if (plan->phase == BALANCER_BACKOFF)
         plan->until_ms = 0;
+    balancer_plan_start_sample(plan);
     plan->membership = sum;
 }
 
@@ -146,7 +151,9 @@ static uint64_t survey(struct balancer_plan *plan, const struct balancer_view *v
         plan->peers++;
         if (!r->is_full)
             plan->others_room += r->room;
-        if (r->room > 0 && (uint64_t)r->live + tolerance < expected)
+        /* What is in flight may land there by itself. */
+        uint64_t in_flight = (uint64_t)plan->named + plan->anonymous;
+        if (r->room > 0 && r->live + in_flight + tolerance < expected)
             *has_needy = true;
     }
     return fleet_surplus;
@@ -209,13 +216,15 @@ static void digest(struct balancer_plan *plan, const struct balancer_self *self,
 
 void balancer_plan_start_sample(struct balancer_plan *plan)
 {
-    plan->is_full_futile = false;
+    plan->is_full_futile = plan->is_useful = false;
+    plan->sample_since_ms = 0; /* from the next beat on */
     plan->landed_mark = plan->landed;
     plan->full_mark = plan->landed_full;
 }
 
 /* Where released nodes landed: ours (known by name) and everybody's (counted by the store). */
-static void note_landings(struct balancer_plan *plan, const struct balancer_view *view)
+static void note_landings(struct balancer_plan *plan, const struct balancer_view *view,
+                          uint64_t now_ms)
 {
     plan->landed = view->landed;
     plan->landed_full = view->landed_full;
@@ -224,10 +233,16 @@ static void note_landings(struct balancer_plan *plan, const struct balancer_view
     bool is_reset = view->landed < plan->landed_mark || view->landed_full < plan->full_mark;
     if (is_reset)
         balancer_plan_start_sample(plan);
-    else if (landed >= LANDED_SAMPLE) {
+    if (landed == 0 || plan->sample_since_ms == 0)
+        plan->sample_since_ms = now_ms;
+    plan->is_useful |= landed > 0 && useful * LANDED_USEFUL >= landed;
+    bool is_long = now_ms - plan->sample_since_ms >= SAMPLE_BEATS * plan->config.period_ms;
+    if (landed >= LANDED_SAMPLE && is_long && !is_reset) {
         plan->is_full_futile = useful * LANDED_USEFUL < landed;
+        plan->is_useful = !plan->is_full_futile;
         plan->landed_mark = plan->landed;
         plan->full_mark = plan->landed_full;
+        plan->sample_since_ms = plan->sample_end_ms = now_ms;
     }
     uint32_t away = balancer_min_u32(view->own_in_flight, plan->round_released);
     uint32_t back = plan->round_released - away;
@@ -245,7 +260,7 @@ void balancer_plan_beat(struct balancer_plan *plan, const struct balancer_self *
     note_clock(plan, view, sent_ms, now_ms);
     note_epoch(plan, view, now_ms);
     note_membership(plan, view);
-    note_landings(plan, view);
+    note_landings(plan, view, now_ms);
     plan->has_view = true;
     plan->view_sent_ms = sent_ms;
     plan->named = view->named_in_flight;

@@ -239,6 +239,7 @@ struct balancer_plan {
     uint64_t uneven_since_ms;
     bool is_home_futile; /* this round, as far as it went */
     bool is_full_futile; /* the group's releases, by the last sample */
+    bool is_useful;      /* some of them landed where they were needed, in this sample */
     uint32_t grant;      /* left of the last one */
 
     double credit; /* releases the rate allows by now */
@@ -248,8 +249,8 @@ struct balancer_plan {
     uint64_t until_ms;
     uint32_t futile_rounds;
     uint64_t landed_mark, full_mark; /* where the group's counters stood when this sample began */
-    uint64_t landed, landed_full;
-    uint64_t drain_since_ms;
+    uint64_t landed, landed_full, sample_since_ms, sample_end_ms;
+    bool is_called_off; /* observes the end of a drain that was called off */
 };
 
 /* `config` is copied; it must pass balancer_config_check(). */
@@ -266,7 +267,7 @@ void balancer_plan_beat(struct balancer_plan *plan, const struct balancer_self *
                         const struct balancer_view *view, struct balancer_shares *shares,
                         uint64_t sent_ms, uint64_t now_ms);
 
-/* Decides. Call it several times a second, and before each beat. */
+/* Decides. Call it several times a second, before each beat and right after each answer. */
 void balancer_plan_step(struct balancer_plan *plan, const struct balancer_self *self,
                         uint64_t now_ms, struct balancer_decision *decision);
 
