@@ -27,14 +27,14 @@
 --       7 live                         8 payload: "version weight room state mode full"
 --       9 is full (1, 0)              10 is leaving for good (1, 0)
 --      11 wanted grant                12 fleet's cap in flight, parts per million
---      13 moves per hour, 0 = fleet   14 releases count as moves (1, 0 in a drain)
+--      13 moves per hour, 0 = fleet   14 releases count as moves (1; 0: all were made in a drain)
 --      15 connections lost            16 arrivals without name
 --      17 nonce for a new epoch
 --      18 list nodes in flight from this deadline on, '' = no list
 --      19 skip so many of them        20 at most so many
 --      21 nodes arrived  22 released  23 refused: how many names of each follow
 --      24 so many of the released, the first ones, are bridged
---      25... names
+--      25... names, then for each of the released: milliseconds since it was let go
 local K_EPOCH, K_RECORDS, K_FLIGHT, K_META = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_AWAY, K_LOST, K_LOST_N, K_STAT = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local BACKWARD_MS, OVERDUE_MAX, LIST_MAX = 1000, 1000, 1000
@@ -71,7 +71,8 @@ if is_backward then
 end
 call('HSET', K_STAT, 'clock', int(now))
 
-local seen, since, known_seq = parse(call('HGET', K_RECORDS, me))
+local own_value = call('HGET', K_RECORDS, me) or nil
+local seen, since, known_seq = parse(own_value)
 local epoch = call('GET', K_EPOCH)
 local has_lost = acked > 0 and quiet < 2 * period and (not seen or known_seq < acked)
 local has_stepped = seen and acked > 0 and known_seq == acked
@@ -161,7 +162,9 @@ else
     end
     if #moved > 0 then
         call('HINCRBY', K_STAT, 'landed', #moved)
-        call('HINCRBY', K_STAT, 'full', ARGV[9] == '1' and #moved or 0)
+        -- Full before they came and still: what fills a replica up was needed there.
+        local was_full = string.sub(own_value or '', -2) == ' 1'
+        call('HINCRBY', K_STAT, 'full', was_full and ARGV[9] == '1' and #moved or 0)
     end
     while unnamed > 0 do
         local batch = call('ZRANGE', K_LOST, 0, 0)[1]
@@ -178,10 +181,10 @@ else
     end
 
     at = at + arg(21)
-    local deadline, bridged = int(now + timeout), arg(24)
+    local ages, bridged = at + arg(22) + arg(23), arg(24)
     for i = 1, arg(22) do
         forget(ARGV[at + i])
-        call('ZADD', K_FLIGHT, deadline, ARGV[at + i])
+        call('ZADD', K_FLIGHT, int(now + timeout - (arg(ages + i) or 0)), ARGV[at + i])
         call('HSET', K_META, ARGV[at + i], (i <= bridged and '0 1 ' or '0 0 ') .. me)
     end
     if arg(22) > 0 then

@@ -38,15 +38,21 @@ void edge_lose(struct world *w, uint32_t node, uint32_t notice_ms)
     leave(w, node);
     e->is_released = 0;
     e->donor = SIM_NOBODY;
-    e->episode = UINT16_MAX; /* it comes back by itself: nobody can know what it was before */
+    e->moved_ms = UINT32_MAX; /* it comes back by itself: nobody can know what it was before */
     sleep_then_dial(w, node, world_random(w, notice_ms + 1));
 }
 
 void edge_release(struct world *w, uint32_t node, bool is_drain)
 {
     struct edge *e = &w->edges[node];
+    struct replica *donor = &w->replicas[e->replica];
     e->donor = e->replica;
-    name_list_add(&w->replicas[e->replica].pending.released, node);
+    e->donor_life = donor->generation;
+    e->is_bridged = 1;
+    e->bridge_end_ms = (uint32_t)(w->now_ms + w->setup.config.bridge_ms);
+    donor->bridged++;
+    name_list_add(&donor->bridging, node);
+    name_list_add(&donor->pending.released, node);
     leave(w, node);
     e->is_released = 1;
     e->is_drained = is_drain;
@@ -94,15 +100,29 @@ static void report_arrival(struct world *w, struct replica *p, uint32_t node)
         name_list_add(&p->pending.arrived, node);
 }
 
+/* A process knows whom it let go; the next one in its place does not. */
+static bool is_own_release(const struct world *w, const struct edge *e, uint16_t replica)
+{
+    return e->is_released && e->donor == replica &&
+           e->donor_life == w->replicas[replica].generation;
+}
+
 static void take(struct world *w, uint32_t node, uint16_t replica)
 {
     struct edge *e = &w->edges[node];
     struct replica *p = &w->replicas[replica];
+    if (e->is_released)
+        check_landing(w, node, replica);
     edge_connect(w, node, replica);
     report_arrival(w, p, node);
     if (!e->is_released)
         return;
+    bool is_home = is_own_release(w, e, replica);
     e->is_released = 0;
+    if (e->is_bridged) {
+        w->replicas[e->donor].bridged--;
+        e->is_bridged = 0;
+    }
     uint64_t away_ms = w->now_ms - e->released_ms;
     w->taken++;
     w->away_ms += away_ms;
@@ -110,35 +130,41 @@ static void take(struct world *w, uint32_t node, uint16_t replica)
         w->worst_away_ms = away_ms;
     if (!e->is_drained)
         w->purposely_away--;
-    if (e->donor != replica)
+    if (!is_home)
         return;
     e->marked_ms = (uint32_t)w->now_ms; /* it remembers whom it let go */
     p->round_home++;
     balancer_plan_returned(&p->plan, 1);
 }
 
-/* The replica knows who is in flight from its last beat, and whom it released itself. */
+/* The replica knows who is in flight from its last beat, and whom it released itself. Bridged are
+ * those of a donor that is still listed. */
 static bool is_refused(struct world *w, uint32_t node, uint16_t replica)
 {
-    struct edge *e = &w->edges[node];
+    const struct edge *e = &w->edges[node];
     struct replica *p = &w->replicas[replica];
     const struct group_flight *f = &w->group.flights[node];
-    uint64_t announced_ms = f->deadline_ms - w->setup.config.inflight_timeout_ms;
-    bool is_listed = f->deadline_ms != 0 && announced_ms <= p->view_server_ms;
-    struct balancer_arrival arrival = {.is_released =
-                                           is_listed || (e->is_released && e->donor == replica),
-                                       .is_bridged = true,
-                                       .refusals = is_listed ? f->refusals : 0,
-                                       .since_release_ms = w->now_ms - e->released_ms};
+    uint64_t released_ms = f->deadline_ms - w->setup.config.inflight_timeout_ms;
+    bool is_listed = f->deadline_ms != 0 && released_ms <= p->view_server_ms;
+    bool is_own = is_own_release(w, e, replica);
+    bool is_donor_listed = is_listed && w->group.members[f->donor].is_listed;
+    struct balancer_arrival arrival = {
+        .is_released = is_listed || is_own,
+        .is_bridged = is_own ? e->is_bridged : is_donor_listed && f->is_bridged,
+        .refusals = is_listed ? f->refusals : 0,
+        .since_release_ms = is_own ? w->now_ms - e->released_ms
+                                   : p->view_server_ms - released_ms + w->now_ms - p->view_ms};
+    if (w->broken == SIM_BREAK_VICTIMS)
+        arrival.is_released = arrival.is_bridged = true;
+    if (w->broken == SIM_BREAK_BRIDGE)
+        arrival.is_bridged = true;
     if (w->broken == SIM_BREAK_REFUSALS)
-        arrival = (struct balancer_arrival){.is_released = true, .is_bridged = true};
+        arrival.refusals = 0;
+    if (w->broken == SIM_BREAK_REFUSALS || w->broken == SIM_BREAK_VICTIMS)
+        arrival.since_release_ms = 0;
     if (!balancer_should_refuse(&w->setup.config, &p->decision, &arrival))
         return false;
-
-    if (!e->is_released)
-        world_fail(w, "replica %u refused node %u, which nobody had released", replica, node);
-    if (++e->refusals > w->setup.config.max_refusals)
-        world_fail(w, "node %u was refused %u times", node, e->refusals);
+    check_refusal(w, replica, node);
     w->refusals++;
     name_list_add(&p->pending.refused, node);
     return true;
@@ -177,7 +203,7 @@ void edge_dial(struct world *w, uint32_t node)
     uint64_t pause_ms = w->setup.config.edge_redial_ms;
     if (++e->dials == DIALS) {
         e->dials = 0;
-        pause_ms = w->setup.config.edge_away_ms;
+        pause_ms += w->setup.config.edge_away_ms;
     }
     world_schedule(w, w->now_ms + lost_ms + pause_ms, EVENT_DIAL, node, 0);
 }

@@ -108,36 +108,48 @@ static void forget(struct group *g, uint32_t node)
 
 static void enqueue(struct group *g, uint32_t node, uint64_t deadline_ms)
 {
-    if (g->queue_head > g->queue_tail / 2) {
-        g->queue_tail -= g->queue_head;
-        memmove(g->queue, g->queue + g->queue_head, g->queue_tail * sizeof(*g->queue));
-        g->queue_head = 0;
-    }
-    g->queue = grow(g->queue, &g->queue_room, g->queue_tail + 1, sizeof(*g->queue));
-    g->queue[g->queue_tail++] = (struct group_overdue){deadline_ms, node};
+    g->queue = grow(g->queue, &g->queue_room, g->queue_count + 1, sizeof(*g->queue));
+    size_t i = g->queue_count++;
+    for (; i > 0 && g->queue[(i - 1) / 2].deadline_ms > deadline_ms; i = (i - 1) / 2)
+        g->queue[i] = g->queue[(i - 1) / 2];
+    g->queue[i] = (struct group_overdue){deadline_ms, node};
 }
 
-static void launch(struct group *g, uint32_t node, const struct group_beat *beat, uint64_t now_ms)
+static struct group_overdue dequeue(struct group *g)
 {
+    struct group_overdue first = g->queue[0], last = g->queue[--g->queue_count];
+    size_t i = 0, child;
+    for (; (child = 2 * i + 1) < g->queue_count; i = child) {
+        if (child + 1 < g->queue_count &&
+            g->queue[child + 1].deadline_ms < g->queue[child].deadline_ms)
+            child++;
+        if (g->queue[child].deadline_ms >= last.deadline_ms)
+            break;
+        g->queue[i] = g->queue[child];
+    }
+    g->queue[i] = last;
+    return first;
+}
+
+/* The i-th of the released. */
+static void launch(struct group *g, const struct group_beat *beat, size_t i, uint64_t now_ms)
+{
+    uint32_t node = beat->released[i];
+    uint64_t deadline_ms = now_ms + g->timeout_ms - (beat->ages_ms ? beat->ages_ms[i] : 0);
     forget(g, node);
-    enqueue(g, node, now_ms + g->timeout_ms);
-    g->flights[node] = (struct group_flight){.deadline_ms = now_ms + g->timeout_ms,
-                                             .donor = beat->member,
-                                             .is_bridged = beat->is_bridged};
+    enqueue(g, node, deadline_ms);
+    g->flights[node] = (struct group_flight){
+        .deadline_ms = deadline_ms, .donor = beat->member, .is_bridged = i < beat->bridged_count};
     g->named++;
     g->members[beat->member].away++;
 }
 
 static void expire_flights(struct group *g, uint64_t now_ms)
 {
-    while (g->queue_head < g->queue_tail) {
-        const struct group_overdue *first = &g->queue[g->queue_head];
-        bool is_void = g->flights[first->node].deadline_ms != first->deadline_ms;
-        if (!is_void && first->deadline_ms > now_ms)
-            return;
-        if (!is_void)
-            forget(g, first->node);
-        g->queue_head++;
+    while (g->queue_count > 0 && g->queue[0].deadline_ms <= now_ms) {
+        struct group_overdue first = dequeue(g);
+        if (g->flights[first.node].deadline_ms == first.deadline_ms)
+            forget(g, first.node);
     }
 }
 
@@ -245,6 +257,10 @@ static size_t insert_record(struct group *g, const struct balancer_record *recor
 
 void group_forge(struct group *g, const struct balancer_record *record)
 {
+    for (size_t i = 0; i < g->record_count; i++)
+        if (g->records[i].incarnation == record->incarnation &&
+            strcmp(g->records[i].id, record->id) == 0)
+            remove_record(g, i);
     insert_record(g, record);
 }
 
@@ -252,11 +268,11 @@ void group_flush(struct group *g)
 {
     while (g->record_count > 0)
         remove_record(g, g->record_count - 1);
-    for (; g->queue_head < g->queue_tail; g->queue_head++)
-        g->flights[g->queue[g->queue_head].node].deadline_ms = 0;
+    for (size_t i = 0; i < g->queue_count; i++)
+        g->flights[g->queue[i].node].deadline_ms = 0;
     for (size_t i = 0; i < g->member_count; i++)
         g->members[i].away = 0;
-    g->queue_head = g->queue_tail = 0;
+    g->queue_count = 0;
     g->named = 0;
     g->batch_count = 0;
     memset(g->parts, 0, sizeof(g->parts));
@@ -313,7 +329,7 @@ static struct sums read_others(struct group *g, const struct group_beat *beat, u
     return sums;
 }
 
-static void book(struct group *g, const struct group_beat *beat, uint64_t now_ms,
+static void book(struct group *g, const struct group_beat *beat, bool was_full, uint64_t now_ms,
                  struct group_answer *answer)
 {
     uint64_t bucket = (now_ms + g->timeout_ms + g->period_ms - 1) / g->period_ms * g->period_ms;
@@ -330,10 +346,10 @@ static void book(struct group *g, const struct group_beat *beat, uint64_t now_ms
     }
     answer->moved_count = landed;
     g->landed += landed;
-    g->landed_full += beat->self.is_full ? landed : 0;
+    g->landed_full += was_full && beat->self.is_full ? landed : 0;
     take_lost(g, unnamed);
     for (size_t i = 0; i < beat->released_count; i++)
-        launch(g, beat->released[i], beat, now_ms);
+        launch(g, beat, i, now_ms);
     for (size_t i = 0; i < beat->refused_count; i++)
         if (g->flights[beat->refused[i]].deadline_ms != 0)
             g->flights[beat->refused[i]].refusals++;
@@ -413,6 +429,7 @@ void group_beat(struct group *g, const struct group_beat *beat, uint64_t now_us,
         g->members[beat->member].is_listed ? find_record(g, beat->member) : g->record_count;
     bool is_known = own < g->record_count;
     uint64_t since_ms = is_known ? g->records[own].since_server_ms : now_ms;
+    bool was_full = is_known && g->records[own].is_full;
     bool is_repeated = is_known && g->entries[own].seq == beat->seq;
     check_epoch(g, beat, own, now_ms);
     expire_flights(g, now_ms);
@@ -424,7 +441,7 @@ void group_beat(struct group *g, const struct group_beat *beat, uint64_t now_us,
     if (is_repeated)
         mark_all(beat, answer);
     else
-        book(g, beat, now_ms, answer);
+        book(g, beat, was_full, now_ms, answer);
     uint32_t grant = grant_releases(g, beat, sums, is_repeated, now_ms);
     write_record(g, beat, since_ms, grant, now_ms);
 

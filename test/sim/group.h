@@ -30,7 +30,7 @@ struct group_flight {
     bool is_bridged;
 };
 
-/* In the order of their deadlines; one whose deadline is no longer its node's is void. */
+/* A heap by deadline; one whose deadline is no longer its node's is void. */
 struct group_overdue {
     uint64_t deadline_ms;
     uint32_t node;
@@ -59,8 +59,8 @@ struct group {
     size_t record_count, record_room;
     struct group_flight *flights; /* by node */
     uint32_t node_count;
-    struct group_overdue *queue; /* from queue_head on */
-    size_t queue_head, queue_tail, queue_room;
+    struct group_overdue *queue;
+    size_t queue_count, queue_room;
     uint32_t named;
     struct group_batch *batches; /* in the order of the script's sorted set */
     size_t batch_count, batch_room;
@@ -79,8 +79,9 @@ struct group_beat {
     uint32_t lost, unnamed;
     uint64_t nonce;
     const uint32_t *arrived, *released, *refused;
+    const uint32_t *ages_ms; /* since each of the released was let go; NULL: now */
     size_t arrived_count, released_count, refused_count;
-    bool is_bridged;
+    size_t bridged_count; /* of the released, the first ones */
 };
 
 struct group_answer {
@@ -97,7 +98,7 @@ void group_beat(struct group *g, const struct group_beat *beat, uint64_t now_us,
 
 /* FLUSHALL. */
 void group_flush(struct group *g);
-/* A record as somebody else might write it; false if it is kept out by the script's parser. */
+/* A record as somebody else might write it, in place of one of the same name. */
 void group_forge(struct group *g, const struct balancer_record *record);
 /* A copy for a failover to an older state; the caller frees it with group_fini(). */
 void group_copy(struct group *to, const struct group *from);

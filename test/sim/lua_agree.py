@@ -86,7 +86,7 @@ class Script:
             "EVALSHA", self.sha, len(KEYS), *KEYS, name, b["seq"], b["acked"], b["quiet"], period,
             timeout, b["live"], payload, b["full"], b["leaving"], b["want"], ppm, per_hour,
             b["counts"], b["lost"], b["unnamed"], b["nonce"], 0, 0, 1000, len(b["arrived"]),
-            len(b["released"]), len(b["refused"]), b["bridged"], *(f"n{n:04}" for n in nodes))
+            len(b["released"]), len(b["refused"]), b["bridged"], *(f"n{n:04}" for n in nodes), *b["ages"])
         return self.told(answer)
 
     @staticmethod
@@ -136,7 +136,7 @@ class Model:
         self.say("beat", now_us, self.members[name], b["seq"], b["acked"], b["quiet"], b["live"], 1,
                  b["weight"], b["room"], b["state"], 2, b["full"], b["leaving"], b["want"],
                  b["counts"], b["lost"], b["unnamed"], b["nonce"], b["bridged"], len(b["arrived"]),
-                 len(b["released"]), len(b["refused"]), *nodes)
+                 len(b["released"]), len(b["refused"]), *nodes, *b["ages"])
         numbers, records, moved, flights = self.process.stdout.readline().split("|")
         return ([int(n) for n in numbers.split()], sorted(records.split()),
                 [int(n) for n in moved.split()], flights.split())
@@ -160,8 +160,9 @@ def next_beat(rng, replica, now_ms):
             "room": rng.randrange(1000), "state": rng.randrange(3), "full": rng.randrange(2),
             "want": rng.choice((0, 1, 7, 300)), "counts": int(rng.random() < 0.8),
             "lost": rng.choice((0, 0, 0, 1, 9)), "unnamed": rng.choice((0, 0, 0, 1, 4)),
-            "bridged": rng.randrange(2), "arrived": some(rng, 12), "released": some(rng, 12),
+            "bridged": rng.randrange(12), "arrived": some(rng, 12), "released": some(rng, 12),
             "refused": some(rng, 6), "leaving": int(rng.random() < 0.02)}
+        replica.last["ages"] = [rng.randrange(7000) for _ in replica.last["released"]]
     return dict(replica.last, seq=replica.seq, acked=replica.acked,
                 quiet=now_ms - replica.acked_at, nonce=rng.randrange(1, 1 << 40))
 

@@ -8,9 +8,10 @@
  *     flush
  *     forge NOW_MS ID INCARNATION LIVE WEIGHT                    a record that somebody else wrote
  *     beat NOW_US MEMBER SEQ ACKED QUIET LIVE VERSION WEIGHT ROOM STATE MODE FULL LEAVING WANT
- *          COUNTS_AS_MOVES LOST UNNAMED NONCE BRIDGED ARRIVED RELEASED REFUSED NODE...
+ *          COUNTS_AS_MOVES LOST UNNAMED NONCE BRIDGED ARRIVED RELEASED REFUSED NODE... AGE...
  *
- * The last three numbers of a beat say how many nodes of each kind follow. Out, for each beat:
+ * ARRIVED, RELEASED and REFUSED say how many nodes of each kind follow, and an age for each of the
+ * released. Out, for each beat:
  *     now epoch epoch_since named anonymous own grant landed full bad | records | moved | flights
  * with records as ID/INCARNATION:seen:since:seq:grant:live:version:weight:room:state:mode:full by
  * id and since, moved as positions from 0, flights as NODE:deadline:refusals:bridged:donor by
@@ -26,7 +27,7 @@
 struct model {
     struct group group;
     bool is_begun;
-    uint32_t *nodes; /* of the beat being read */
+    uint32_t *nodes; /* of the beat being read, and ages */
     size_t room;
     uint8_t *moved;
 };
@@ -158,7 +159,8 @@ static void read_nodes(struct model *m, struct group_beat *beat, char *line)
     beat->arrived_count = next_number(&line);
     beat->released_count = next_number(&line);
     beat->refused_count = next_number(&line);
-    size_t count = beat->arrived_count + beat->released_count + beat->refused_count;
+    size_t named = beat->arrived_count + beat->released_count + beat->refused_count;
+    size_t count = named + beat->released_count;
     if (count >= m->room) {
         m->room = 2 * count + 1;
         m->nodes = realloc(m->nodes, m->room * sizeof(*m->nodes));
@@ -168,7 +170,7 @@ static void read_nodes(struct model *m, struct group_beat *beat, char *line)
             exit(2);
         }
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < named; i++) {
         uint64_t node = next_number(&line);
         if (node >= m->group.node_count) {
             fprintf(stderr, "balance-sim --model: no such node\n");
@@ -176,6 +178,9 @@ static void read_nodes(struct model *m, struct group_beat *beat, char *line)
         }
         m->nodes[i] = (uint32_t)node;
     }
+    for (size_t i = named; i < count; i++)
+        m->nodes[i] = (uint32_t)next_number(&line);
+    beat->ages_ms = m->nodes + named;
     beat->arrived = m->nodes;
     beat->released = beat->arrived + beat->arrived_count;
     beat->refused = beat->released + beat->released_count;
@@ -202,7 +207,7 @@ static void carry_out_beat(struct model *m, char *line, FILE *out)
     beat.lost = (uint32_t)next_number(&line);
     beat.unnamed = (uint32_t)next_number(&line);
     beat.nonce = next_number(&line);
-    beat.is_bridged = next_number(&line) != 0;
+    beat.bridged_count = next_number(&line);
     if (beat.member >= m->group.member_count) {
         fprintf(stderr, "balance-sim --model: no such member\n");
         exit(2);

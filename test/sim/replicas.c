@@ -26,6 +26,7 @@ static void report_clear(struct report *report)
 {
     report->arrived.count = report->released.count = report->refused.count = 0;
     report->lost = report->unnamed = 0;
+    report->has_moves = false;
 }
 
 void replica_start(struct world *w, uint16_t r, const char *id)
@@ -46,6 +47,7 @@ void replica_start(struct world *w, uint16_t r, const char *id)
     p->request++;
     p->seq = p->acked = p->acked_sent_ms = p->view_sent_ms = p->view_server_ms = 0;
     p->is_waiting = false;
+    p->first_beat_ms = 0;
     p->accept_ms = w->now_ms;
     p->accept_credit = 0;
     report_clear(&p->pending);
@@ -61,6 +63,14 @@ void replica_start(struct world *w, uint16_t r, const char *id)
         p->plan.config.move_cooldown_ms = 0;
     if (w->broken == SIM_BREAK_QUOTA)
         p->plan.config.release_max_fraction = 1;
+    if (w->broken == SIM_BREAK_HASTY)
+        p->plan.config.futile_fraction = 0.25;
+    if (w->broken == SIM_BREAK_DRAIN)
+        p->plan.config.drain_timeout_ms *= 3;
+    if (w->broken == SIM_BREAK_TOLERANCE)
+        p->plan.config.tolerance = (double)(p->plan.config.tolerance_abs = 0);
+    if (w->broken == SIM_BREAK_STEERING)
+        p->plan.config.max_refusals = 0;
     memset(&p->decision, 0, sizeof(p->decision));
     p->decision.is_accepting = true;
     p->decision.agent_percent = 100;
@@ -73,6 +83,17 @@ void replica_stop(struct world *w, uint16_t r)
 {
     struct replica *p = &w->replicas[r];
     p->is_alive = p->is_frozen = p->is_draining = false;
+    p->gone_ms = w->now_ms;
+    w->unknown_moves += p->pending.has_moves ? p->pending.released.count : 0;
+    w->unknown_moves += p->is_waiting && p->sent.has_moves ? p->sent.released.count : 0;
+    for (size_t i = p->bridging_head; i < p->bridging.count; i++) {
+        struct edge *e = &w->edges[p->bridging.nodes[i]];
+        if (e->is_bridged && e->donor == r && e->donor_life == p->generation) {
+            e->is_bridged = 0;
+            e->bridge_end_ms = (uint32_t)(w->now_ms + check_grace_ms(w));
+        }
+    }
+    p->bridging.count = p->bridging_head = p->bridged = 0;
     p->generation++;
     p->request++;
     while (p->live > 0)
@@ -86,8 +107,7 @@ void replica_self(const struct world *w, uint16_t r, struct balancer_self *self)
                                    .incarnation = p->incarnation,
                                    .live = (uint32_t)p->live,
                                    .max_connections = w->setup.max_connections,
-                                   .bridged =
-                                       p->plan.own_in_flight + (uint32_t)p->pending.released.count,
+                                   .bridged = p->bridged,
                                    .is_ready = p->is_ready,
                                    .is_store_up = w->is_store_up,
                                    .is_api_ok = w->is_api_ok,
@@ -111,41 +131,6 @@ static bool is_fit(struct world *w, uint32_t node, const struct replica *p)
     return balancer_victim_judge(&p->plan.config, &p->decision, &candidate) == BALANCER_FIT;
 }
 
-/* Everything a release by the balancer must never be. */
-static void check_release(struct world *w, uint16_t r, uint32_t node)
-{
-    struct replica *p = &w->replicas[r];
-    const struct balancer_config *config = &w->setup.config;
-    uint64_t patience_ms = config->period_ms + config->period_ms / 2;
-    if (w->is_dry)
-        world_fail(w, "replica %u released a node in a dry run", r);
-    if (p->live <= p->floor_expected)
-        world_fail(w, "replica %u goes below its expected %llu", r,
-                   (unsigned long long)p->floor_expected);
-    if (w->now_ms - p->view_sent_ms > patience_ms || p->acked == 0)
-        world_fail(w, "replica %u releases on a view %llu ms old", r,
-                   (unsigned long long)(w->now_ms - p->view_sent_ms));
-    if (!w->is_store_up)
-        world_fail(w, "replica %u releases while the store is away", r);
-    if (!w->is_api_ok)
-        world_fail(w, "replica %u releases while the API server is failing", r);
-    if (w->upset_ms && w->now_ms > w->upset_ms + patience_ms + 2 * (uint64_t)w->latency_ms &&
-        w->now_ms < w->upset_ms + config->inflight_timeout_ms)
-        world_fail(w, "replica %u releases %llu ms after the store was upset", r,
-                   (unsigned long long)(w->now_ms - w->upset_ms));
-    const struct edge *e = &w->edges[node];
-    if (e->episode == w->episode)
-        world_fail(w, "node %u is moved twice in one episode", node);
-    /* A fault may have taken what the replicas knew of it. */
-    if (e->episode != UINT16_MAX && e->faults_struck == w->faults_struck &&
-        w->now_ms - e->released_ms < config->move_cooldown_ms)
-        world_fail(w, "node %u is moved again after %llu ms", node,
-                   (unsigned long long)(w->now_ms - e->released_ms));
-    double cap = config->release_max_fraction * w->setup.edges;
-    if (w->purposely_away + 1 > (cap < 1 ? 1 : cap))
-        world_fail(w, "%u nodes away on purpose, allowed are %.0f", w->purposely_away + 1, cap);
-}
-
 static void release_some(struct world *w, uint16_t r, uint32_t count)
 {
     struct replica *p = &w->replicas[r];
@@ -164,8 +149,8 @@ static void release_some(struct world *w, uint16_t r, uint32_t count)
         }
         if (!is_drain) {
             check_release(w, r, node);
-            w->edges[node].episode = w->episode;
-            w->edges[node].faults_struck = w->faults_struck;
+            w->edges[node].moved_ms = (uint32_t)w->now_ms;
+            p->pending.has_moves = true;
         }
         edge_release(w, node, is_drain);
         released++;
@@ -186,13 +171,13 @@ static void depart(struct world *w, uint16_t r)
                               .quiet_ms = w->now_ms - p->acked_sent_ms,
                               .is_leaving = true,
                               .nonce = p->incarnation,
+                              .counts_as_moves = p->pending.has_moves,
                               .released = p->pending.released.nodes,
                               .released_count = p->pending.released.count};
     struct group_answer answer = {0};
     if (w->is_store_up && !w->is_store_paused)
         group_beat(&w->group, &beat, world_server_us(w), &answer);
     replica_stop(w, r);
-    w->episode++;
     if (p->restart_ms <= 0)
         return;
     w->quiet_after_ms = w->now_ms + (uint64_t)p->restart_ms + 1;
@@ -202,30 +187,35 @@ static void depart(struct world *w, uint16_t r)
     world_schedule(w, w->setup.faults[next].at_ms, EVENT_FAULT, next, 0);
 }
 
-/* A verdict must be true: what is said to have come back did. */
-static void check_verdict(struct world *w, uint16_t r, const struct balancer_decision *before)
+/* Leases are renewed for so long; whose node is back before has ended with its arrival. */
+static void end_bridges(struct world *w, struct replica *p, uint16_t r)
 {
-    const struct replica *p = &w->replicas[r];
-    const struct balancer_decision *d = &p->decision;
-    if (d->futile_rounds <= before->futile_rounds)
-        return;
-    w->futile_rounds++;
-    world_tell(w, "     replica %u: %s, %u of %u came back", r, balancer_why_name(p->plan.verdict),
-               p->round_home, p->round_released);
-    if (p->plan.verdict == BALANCER_WHY_NO_VICTIM)
-        w->episode++;
-    if (p->plan.verdict == BALANCER_WHY_FUTILE_HOME &&
-        p->round_home < w->setup.config.futile_fraction * p->round_released)
-        world_fail(w, "replica %u gave up though only %u of %u came back", r, p->round_home,
-                   p->round_released);
+    const struct name_list *list = &p->bridging;
+    for (; p->bridging_head < list->count; p->bridging_head++) {
+        struct edge *e = &w->edges[list->nodes[p->bridging_head]];
+        bool is_ours = e->is_bridged && e->donor == r && e->donor_life == p->generation;
+        if (is_ours && e->bridge_end_ms > w->now_ms)
+            return;
+        if (!is_ours)
+            continue;
+        e->is_bridged = 0;
+        p->bridged--;
+    }
+    p->bridging.count = p->bridging_head = 0;
 }
 
 void replica_step(struct world *w, uint16_t r)
 {
     struct replica *p = &w->replicas[r];
     p->is_ready |= w->now_ms >= p->ready_at_ms;
+    end_bridges(w, p, r);
+    check_drain(w, r);
     struct balancer_self self;
     replica_self(w, r, &self);
+    if (w->broken == SIM_BREAK_API)
+        self.is_api_ok = true;
+    if (w->broken == SIM_BREAK_STORE)
+        self.is_store_up = true;
     struct balancer_decision before = p->decision;
     balancer_plan_step(&p->plan, &self, w->now_ms, &p->decision);
     if (w->is_verbose && before.phase != p->decision.phase)
@@ -269,7 +259,7 @@ static void prepare(struct world *w, uint16_t r)
                                            .mode = p->plan.config.mode,
                                            .is_full = p->decision.is_full},
                                   .want = p->decision.want,
-                                  .counts_as_moves = !p->is_draining,
+                                  .counts_as_moves = p->sent.has_moves,
                                   .lost = p->sent.lost,
                                   .unnamed = p->sent.unnamed,
                                   .arrived = p->sent.arrived.nodes,
@@ -278,7 +268,23 @@ static void prepare(struct world *w, uint16_t r)
                                   .released_count = p->sent.released.count,
                                   .refused = p->sent.refused.nodes,
                                   .refused_count = p->sent.refused.count,
-                                  .is_bridged = true};
+                                  .bridged_count = p->sent.released.count};
+}
+
+static void tell_ages(const struct world *w, struct replica *p)
+{
+    size_t count = p->sent.released.count;
+    if (count > p->age_room) {
+        p->age_room = 2 * count;
+        p->ages_ms = realloc(p->ages_ms, p->age_room * sizeof(*p->ages_ms));
+        if (!p->ages_ms) {
+            perror("sim");
+            exit(2);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        p->ages_ms[i] = (uint32_t)(w->now_ms - w->edges[p->sent.released.nodes[i]].released_ms);
+    p->beat.ages_ms = p->ages_ms;
 }
 
 void replica_beat(struct world *w, uint16_t r)
@@ -294,12 +300,14 @@ void replica_beat(struct world *w, uint16_t r)
         return; /* it left */
     if (!p->is_waiting)
         prepare(w, r);
+    tell_ages(w, p);
     p->beat.nonce = p->incarnation + p->seq + w->now_ms;
     p->beat.quiet_ms = w->now_ms - p->acked_sent_ms;
     p->is_waiting = true;
     p->sent_ms = w->now_ms;
     p->request++;
-    balancer_plan_beat_sent(&p->plan);
+    if (w->broken != SIM_BREAK_STALE)
+        balancer_plan_beat_sent(&p->plan);
     if (w->latency_ms == 0 && !w->is_store_paused)
         replica_execute(w, r);
     else
@@ -319,7 +327,12 @@ void replica_execute(struct world *w, uint16_t r)
             exit(2);
         }
     }
+    if (p->first_beat_ms == 0)
+        p->first_beat_ms = w->now_ms;
+    uint64_t landed = w->group.landed;
     group_beat(&w->group, &p->beat, world_server_us(w), &p->answer);
+    if (w->group.landed > landed)
+        check_booking(w, &p->beat, &p->answer);
     if (w->lossy > 0 && world_random(w, w->lossy) == 0)
         return;
     if (w->latency_ms == 0) {
@@ -338,21 +351,6 @@ void replica_execute(struct world *w, uint16_t r)
                    p->request);
 }
 
-/* The least that this view can mean for the replica, found the simple way: as if everybody who
- * serves at all had a part. Whatever the plan leaves out, others get more. */
-static uint64_t least_expected(const struct balancer_view *view, const struct replica *p)
-{
-    uint64_t total = (uint64_t)view->named_in_flight + view->anonymous_in_flight;
-    uint64_t weights = 0;
-    for (size_t i = 0; i < view->record_count; i++) {
-        const struct balancer_record *record = &view->records[i];
-        total += record->live;
-        if (record->version == BALANCER_RECORD_VERSION && record->state == BALANCER_SERVING)
-            weights += record->weight;
-    }
-    return weights ? total * p->plan.config.weight / weights : total;
-}
-
 static void mark_moved(struct world *w, uint16_t r)
 {
     struct replica *p = &w->replicas[r];
@@ -361,6 +359,23 @@ static void mark_moved(struct world *w, uint16_t r)
         if (p->answer.moved[i] && e->replica == r)
             e->marked_ms = (uint32_t)w->now_ms;
     }
+}
+
+/* What the plan is shown in place of what the store said. */
+static void disguise(struct world *w, struct balancer_view *view, const struct replica *p)
+{
+    static struct balancer_record records[SIM_REPLICAS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < view->record_count && count < SIM_REPLICAS_MAX; i++) {
+        records[count] = view->records[i];
+        if (w->broken == SIM_BREAK_WEIGHTS)
+            records[count].weight = 100;
+        bool is_namesake = strcmp(view->records[i].id, p->id) == 0 &&
+                           view->records[i].incarnation != p->incarnation;
+        count += !(w->broken == SIM_BREAK_TWIN && is_namesake);
+    }
+    view->records = records;
+    view->record_count = count;
 }
 
 void replica_answer(struct world *w, uint16_t r)
@@ -373,8 +388,8 @@ void replica_answer(struct world *w, uint16_t r)
     p->acked = p->seq;
     p->acked_sent_ms = p->view_sent_ms = p->sent_ms;
     p->view_server_ms = view.server_ms;
+    p->view_ms = w->now_ms;
     p->view_named = view.named_in_flight;
-    p->floor_expected = least_expected(&view, p);
 
     uint64_t sent_ms = p->sent_ms;
     if (w->broken == SIM_BREAK_INFLIGHT)
@@ -386,12 +401,22 @@ void replica_answer(struct world *w, uint16_t r)
         view.epoch_since_server_ms = 0;
         p->plan.has_view = false;
     }
+    if (w->broken == SIM_BREAK_WEIGHTS || w->broken == SIM_BREAK_TWIN)
+        disguise(w, &view, p);
     struct balancer_self self;
     replica_self(w, r, &self);
     balancer_plan_beat(&p->plan, &self, &view, &w->shares, sent_ms, w->now_ms);
+    check_answer(w, r, &p->answer.view);
     if (w->broken == SIM_BREAK_FUTILITY) {
         p->plan.landed_mark = p->plan.landed;
         p->plan.full_mark = p->plan.landed_full;
         p->plan.is_full_futile = false;
     }
+    if (w->broken == SIM_BREAK_ROOM)
+        p->plan.others_room = UINT64_MAX;
+    if (w->broken == SIM_BREAK_VICTIMS)
+        p->plan.named++;
+    if (w->broken == SIM_BREAK_STALE)
+        p->plan.hold_until_ms = 0; /* it takes that for a clock that steps */
+    replica_step(w, r);
 }

@@ -1,8 +1,7 @@
-/* The clock, the events, the faults and the verdict. See sim.h. */
+/* The clock, the events and how a run ends. See sim.h. */
 #include "test/sim/sim.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,13 +59,16 @@ void world_tell(const struct world *w, const char *format, ...)
     va_end(args);
 }
 
-void world_fail(struct world *w, const char *format, ...)
+void world_fail(struct world *w, enum invariant invariant, const char *format, ...)
 {
     if (w->failure[0])
         return;
+    w->violated = invariant;
     va_list args;
     va_start(args, format);
-    int used = snprintf(w->failure, sizeof(w->failure), "at %.1f s: ", (double)w->now_ms / 1000);
+    int used =
+        snprintf(w->failure, sizeof(w->failure), "[%s] at %.1f s: ", sim_invariant_name(invariant),
+                 (double)w->now_ms / 1000);
     vsnprintf(w->failure + used, sizeof(w->failure) - (size_t)used, format, args);
     va_end(args);
     world_tell(w, "FAILED %s", w->failure);
@@ -117,66 +119,10 @@ static struct event pop(struct world *w)
     return first;
 }
 
-/* ---- what is true ---- */
+/* ---- the verdict ---- */
 
-static bool is_serving(const struct world *w, uint32_t r)
-{
-    const struct replica *p = &w->replicas[r];
-    if (w->setup.twin_of != SIM_NOBODY && r == w->setup.replicas - 1)
-        return false;
-    return p->is_alive && p->is_ready && !p->is_draining;
-}
-
-uint32_t world_true_shares(const struct world *w, double *expected)
-{
-    uint32_t count = 0;
-    double total = w->away, weights = 0;
-    for (uint32_t r = 0; r < w->setup.replicas; r++) {
-        total += (double)w->replicas[r].live;
-        expected[r] = 0;
-        if (!is_serving(w, r))
-            continue;
-        weights += (double)w->replicas[r].plan.config.weight;
-        count++;
-    }
-    for (uint32_t r = 0; r < w->setup.replicas; r++)
-        if (is_serving(w, r))
-            expected[r] = total * (double)w->replicas[r].plan.config.weight / weights;
-    return count;
-}
-
-uint64_t world_surplus(const struct world *w, uint32_t *takers, uint32_t *receivers)
-{
-    static double expected[SIM_REPLICAS_MAX];
-    *takers = world_true_shares(w, expected);
-    *receivers = 0;
-    double surplus = 0;
-    for (uint32_t r = 0; r < w->setup.replicas; r++) {
-        if (!is_serving(w, r))
-            continue;
-        double over = (double)w->replicas[r].live - expected[r];
-        *receivers += over <= -1;
-        surplus += over > 0 ? floor(over) : 0;
-    }
-    return (uint64_t)surplus;
-}
-
-/* Every serving replica within its tolerance, and the one connection that rounding may take. */
-static bool is_even(const struct world *w)
-{
-    static double expected[SIM_REPLICAS_MAX];
-    world_true_shares(w, expected);
-    for (uint32_t r = 0; r < w->setup.replicas; r++) {
-        if (!is_serving(w, r))
-            continue;
-        double tolerance = balancer_tolerance(&w->setup.config, (uint32_t)ceil(expected[r]));
-        if (fabs((double)w->replicas[r].live - expected[r]) >= tolerance + 1)
-            return false;
-    }
-    return true;
-}
-
-/* Two verdicts in a row by the same replica, and nobody still at work. */
+/* Two verdicts in a row by the same replica that what it released came back, or that all lands at
+ * full ones, and nobody still at work. */
 static bool is_futile(const struct world *w)
 {
     bool has_futile = false;
@@ -186,7 +132,8 @@ static bool is_futile(const struct world *w)
             continue;
         if (p->plan.phase == BALANCER_RELEASE || p->plan.phase == BALANCER_OBSERVE)
             return false;
-        has_futile |= p->plan.phase == BALANCER_BACKOFF && p->plan.futile_rounds >= 2;
+        has_futile |= p->plan.phase == BALANCER_BACKOFF && p->plan.futile_rounds >= 2 &&
+                      p->plan.verdict != BALANCER_WHY_NO_VICTIM;
     }
     return has_futile;
 }
@@ -207,7 +154,7 @@ static bool is_draining(const struct world *w)
     return false;
 }
 
-static void watch(struct world *w)
+static void show(const struct world *w)
 {
     if (w->is_verbose && !w->is_dry) {
         char line[512];
@@ -220,6 +167,12 @@ static void watch(struct world *w)
         }
         world_tell(w, "away %u |%s", w->away, line);
     }
+}
+
+static void watch(struct world *w)
+{
+    show(w);
+    check_episode(w);
     if (w->now_ms < w->quiet_after_ms || is_draining(w))
         return;
     bool is_calm = w->away <= w->setup.edges * w->setup.churn_per_hour / 20000 &&
@@ -231,204 +184,11 @@ static void watch(struct world *w)
             w->outcome = OUTCOME_HELD;
         return;
     }
-    w->calm_watches = is_calm && is_even(w) && !is_releasing(w) ? w->calm_watches + 1 : 0;
+    w->calm_watches = is_calm && truth_is_even(w) && !is_releasing(w) ? w->calm_watches + 1 : 0;
     if (w->calm_watches >= CALM_WATCHES)
         w->outcome = OUTCOME_CONVERGED;
     else if (w->scenario->expects_futile && is_calm && is_futile(w))
         w->outcome = OUTCOME_FUTILE;
-}
-
-/* ---- faults ---- */
-
-static void forge(struct world *w, bool is_ghost)
-{
-    uint64_t server_ms = world_server_us(w) / 1000;
-    struct balancer_record record = {.incarnation = 0xF0A6ED,
-                                     .since_server_ms = server_ms - SIM_MINUTE,
-                                     .seen_server_ms = server_ms,
-                                     .version = BALANCER_RECORD_VERSION,
-                                     .weight = (uint32_t)w->setup.config.weight,
-                                     .room = 1000,
-                                     .state = BALANCER_SERVING,
-                                     .mode = BALANCER_ON};
-    snprintf(record.id, sizeof(record.id), "forged");
-    if (!is_ghost) {
-        switch (world_random(w, 4)) {
-        case 0:
-            record.live = BALANCER_LIVE_MAX + 1 + world_random(w, 1u << 30);
-            break;
-        case 1:
-            record.weight = world_random(w, 2) ? 0 : BALANCER_WEIGHT_MAX + 1;
-            break;
-        case 2:
-            memset(record.id, 'x', sizeof(record.id));
-            break;
-        default:
-            record.seen_server_ms += SIM_MINUTE;
-        }
-    }
-    group_forge(&w->group, &record);
-}
-
-static void drop_store(struct world *w)
-{
-    w->is_store_up = false;
-    for (uint32_t r = 0; r < w->setup.replicas; r++)
-        w->replicas[r].request++; /* what was under way is lost */
-}
-
-static void cut(struct world *w, uint32_t per_mille)
-{
-    for (uint32_t node = 0; node < w->setup.edges; node++)
-        if (w->edges[node].replica != SIM_NOBODY && world_random(w, 1000) < per_mille)
-            edge_lose(w, node, w->setup.notice_ms);
-}
-
-static void fail_over(struct world *w)
-{
-    if (!w->has_snapshot)
-        return;
-    group_fini(&w->group);
-    w->group = w->snapshot;
-    w->has_snapshot = false;
-}
-
-static const char *const fault_names[] = {
-    [FAULT_CRASH] = "crash",
-    [FAULT_START] = "start",
-    [FAULT_START_NEW] = "start as new",
-    [FAULT_DRAIN] = "drain",
-    [FAULT_UNDRAIN] = "undrain",
-    [FAULT_FREEZE] = "freeze",
-    [FAULT_THAW] = "thaw",
-    [FAULT_STORE_DOWN] = "store down",
-    [FAULT_STORE_UP] = "store up",
-    [FAULT_STORE_PAUSE] = "store paused",
-    [FAULT_FLUSH] = "store flushed",
-    [FAULT_FAILOVER] = "store failed over",
-    [FAULT_CLOCK] = "store's clock stepped",
-    [FAULT_LATENCY] = "latency",
-    [FAULT_LOSSY] = "answers get lost",
-    [FAULT_FORGE_BAD] = "forged record",
-    [FAULT_FORGE_GHOST] = "forged replica",
-    [FAULT_API_DOWN] = "API down",
-    [FAULT_API_UP] = "API up",
-    [FAULT_CUT] = "connections cut",
-    [FAULT_SNAPSHOT] = "snapshot",
-};
-
-static void start(struct world *w, uint16_t r, bool is_new)
-{
-    char id[BALANCER_ID_SIZE];
-    if (is_new)
-        snprintf(id, sizeof(id), "isthmus-%05x", world_random(w, 1u << 20));
-    else
-        snprintf(id, sizeof(id), "isthmus-%u", r);
-    if (!w->replicas[r].is_alive)
-        replica_start(w, r, id);
-    if (w->setup.is_rolling && r + 1u < w->setup.replicas) {
-        assert(w->setup.fault_count < SIM_FAULTS_MAX);
-        uint32_t next = (uint32_t)w->setup.fault_count++;
-        w->setup.faults[next] = (struct fault){w->now_ms + 5000 + world_random(w, 30000),
-                                               FAULT_DRAIN, (uint16_t)(r + 1), 2000};
-        world_schedule(w, w->setup.faults[next].at_ms, EVENT_FAULT, next, 0);
-        w->quiet_after_ms = w->setup.faults[next].at_ms + 1;
-    }
-}
-
-/* Who starts afterwards cannot know, and does not have to: the script begins a new epoch if it
- * must. */
-static void upset(struct world *w)
-{
-    for (uint32_t r = 0; r < w->setup.replicas; r++)
-        if (w->replicas[r].is_alive)
-            w->upset_ms = w->now_ms;
-}
-
-static void strike(struct world *w, uint32_t index)
-{
-    const struct fault fault = w->setup.faults[index];
-    uint16_t r = fault.replica;
-    struct replica *p = &w->replicas[r];
-    if (fault.kind != FAULT_SNAPSHOT && fault.kind != FAULT_FORGE_GHOST)
-        world_tell(w, "---- %s, replica %u, %lld", fault_names[fault.kind], r,
-                   (long long)fault.arg);
-    w->episode++;
-    w->faults_struck++;
-    if (w->now_ms > w->quiet_after_ms)
-        w->quiet_after_ms = w->now_ms;
-    switch (fault.kind) {
-    case FAULT_CRASH:
-        if (p->is_alive)
-            replica_stop(w, r);
-        break;
-    case FAULT_START:
-    case FAULT_START_NEW:
-        start(w, r, fault.kind == FAULT_START_NEW);
-        break;
-    case FAULT_DRAIN:
-        p->is_draining = p->is_alive;
-        p->restart_ms = fault.arg;
-        break;
-    case FAULT_UNDRAIN:
-        p->is_draining = false;
-        break;
-    case FAULT_FREEZE:
-    case FAULT_THAW:
-        p->is_frozen = fault.kind == FAULT_FREEZE && p->is_alive;
-        break;
-    case FAULT_STORE_DOWN:
-        drop_store(w);
-        break;
-    case FAULT_STORE_UP:
-        w->is_store_up = true;
-        w->is_store_paused = false;
-        break;
-    case FAULT_STORE_PAUSE:
-        w->is_store_paused = true;
-        break;
-    case FAULT_FLUSH:
-        group_flush(&w->group);
-        upset(w);
-        break;
-    case FAULT_SNAPSHOT:
-        if (w->has_snapshot)
-            group_fini(&w->snapshot);
-        group_copy(&w->snapshot, &w->group);
-        w->has_snapshot = true;
-        break;
-    case FAULT_FAILOVER:
-        fail_over(w);
-        w->store_offset_ms += (int64_t)world_random(w, 400) - 200;
-        upset(w);
-        break;
-    case FAULT_CLOCK:
-        w->store_offset_ms += fault.arg;
-        upset(w);
-        break;
-    case FAULT_LATENCY:
-        w->latency_ms = (uint32_t)fault.arg;
-        break;
-    case FAULT_LOSSY:
-        w->lossy = (uint32_t)fault.arg;
-        break;
-    case FAULT_FORGE_BAD:
-        forge(w, false);
-        break;
-    case FAULT_FORGE_GHOST:
-        forge(w, true);
-        break;
-    case FAULT_API_DOWN:
-        w->is_api_ok = false;
-        w->api_down_ms = w->now_ms;
-        break;
-    case FAULT_API_UP:
-        w->is_api_ok = true;
-        break;
-    case FAULT_CUT:
-        cut(w, (uint32_t)fault.arg);
-        break;
-    }
 }
 
 /* ---- the run ---- */
@@ -480,7 +240,7 @@ static void handle(struct world *w, const struct event *event)
             replica_answer(w, r);
         break;
     case EVENT_FAULT:
-        strike(w, event->subject);
+        fault_strike(w, event->subject);
         break;
     case EVENT_CHECK:
         lb_check(w);
@@ -541,7 +301,7 @@ void world_init(struct world *w, const struct scenario *scenario, uint64_t seed,
                               .late_per_mille = 20,
                               .config = BALANCER_CONFIG_DEFAULT};
     scenario->lay_out(w, &w->setup);
-    if (is_dry)
+    if (is_dry && broken != SIM_BREAK_DRY)
         w->setup.config.mode = BALANCER_DRY_RUN;
 
     w->edges = allocate(w->setup.edges, sizeof(*w->edges));
@@ -549,13 +309,16 @@ void world_init(struct world *w, const struct scenario *scenario, uint64_t seed,
         w->edges[i] = (struct edge){.replica = SIM_NOBODY,
                                     .donor = SIM_NOBODY,
                                     .marked_ms = UINT32_MAX,
-                                    .episode = UINT16_MAX};
+                                    .moved_ms = UINT32_MAX};
+    w->moves_by_second = allocate(LIMIT_MS / 1000 + 3600, sizeof(*w->moves_by_second));
     w->replicas = allocate(w->setup.replicas, sizeof(*w->replicas));
     w->is_store_up = w->is_api_ok = true;
     w->away = w->setup.edges;
     group_init(&w->group, &w->setup.config, w->setup.edges);
     if (broken == SIM_BREAK_QUOTA)
         w->group.cap_ppm = 100 * 1000000;
+    if (broken == SIM_BREAK_HOUR)
+        w->group.moves_per_hour = UINT32_MAX;
     w->group.epoch = 1;
     w->group.epoch_since_ms = SERVER_START_MS - 10 * SIM_MINUTE;
     lb_init(w);
@@ -584,12 +347,15 @@ void world_fini(struct world *w)
             free(reports[i]->released.nodes);
             free(reports[i]->refused.nodes);
         }
+        free(p->bridging.nodes);
+        free(p->ages_ms);
         free(p->nodes);
         free(p->answer.moved);
         free(p->answer_records);
     }
     free(w->replicas);
     free(w->edges);
+    free(w->moves_by_second);
     free(w->heap);
     group_fini(&w->group);
     if (w->has_snapshot)
@@ -605,8 +371,8 @@ void world_run(struct world *w)
         if (w->now_ms <= LIMIT_MS)
             continue;
         w->outcome = OUTCOME_STUCK;
-        world_fail(w, "neither even nor futile after four hours");
+        world_fail(w, INVARIANT_ENDS, "neither even nor futile after four hours");
     }
-    w->is_even_at_last = is_even(w);
-    w->minimum = world_surplus(w, &w->takers, &w->receivers);
+    w->needs_no_move = truth_needs_no_move(w);
+    w->minimum = truth_surplus(w, &w->takers, &w->receivers);
 }
