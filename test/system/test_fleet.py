@@ -67,9 +67,13 @@ def test_the_sums_of_edges_hub_and_api_server_agree(lab, hub, devapi):
         assert finished[kind] == received[kind], kind
     outcomes = metrics.by("isthmus_messages_finished_total", "outcome")
     assert outcomes.get("dropped", 0) == 0
-    # What was still on its way when the edges went is the only thing without an asker.
+    # What was still on its way when the edges went is the only thing without an asker: it came too late to be written, or it
+    # was written and not read any more. (What is pushed has no asker at all.)
     gone = metrics.by("isthmus_messages_dropped_total", "reason")
-    assert gone.pop("session_gone", 0) == report["messages"]["pending"]
+    late = gone.pop("session_gone", 0)
+    unread = metrics.get("isthmus_messages_sent_total") - report["messages"]["messages_in"]
+    assert unread >= 0
+    assert report["messages"]["pending"] <= late + unread
     assert gone == {}
     once = sum(k["answered_once"] for k in kinds.values() if "answered_once" in k)
     assert outcomes["answered"] + outcomes.get("coalesced", 0) >= once
@@ -86,7 +90,9 @@ def test_the_sums_of_edges_hub_and_api_server_agree(lab, hub, devapi):
     assert writes["event"]["create"] == received["event_insert"]
     assert writes["node"]["create"] == 100
     assert metrics.get("isthmus_edge_connections") == 0
-    assert metrics.get("isthmus_edge_closed_total", reason="peer") == 100
+    # The edges went; whether that is first read or noticed by an answer that cannot be written is a matter of luck.
+    closed = metrics.by("isthmus_edge_closed_total", "reason")
+    assert closed.keys() <= {"peer", "write_failed"} and sum(closed.values()) == 100
 
 
 def test_nothing_waits_when_nothing_is_to_do(lab, hub):

