@@ -2,9 +2,15 @@
 
 import json
 import os
+import re
 import sqlite3
 
 from .processes import Process, free_port
+
+# What MetaManager says of a message that came down, and was no answer.
+_PUSH = re.compile(r"get a message \{Header:\{ID:\S* ParentID: Timestamp:\d+ ResourceVersion:(?P<version>\d*) .*? "
+                   r"Router:\{Source:(edgecontroller|synccontroller) Destination: Group:resource "
+                   r"Operation:(?P<operation>\w+) Resource:(?P<resource>[^ }]+)\}")
 
 # The nodes of a run; conftest.py says what sets them apart.
 NODES = ["edge-1", "edge-2", "edge-3"]
@@ -46,6 +52,17 @@ class Edge:
     def stored(self, key):
         """One object of the edge's database, or None."""
         return self.database(key.split("/")[1]).get(key)
+
+    def pushes(self, since=0):
+        """(operation, resource, version) of what its hub has pushed to it, in order, from its log; from
+        position `since` on, as log_position() gave it. The version is 0 where there was none."""
+        with open(self.process.log_path, encoding="utf-8", errors="replace") as log:
+            log.seek(since)
+            return [(found["operation"], found["resource"], int(found["version"] or 0))
+                    for line in log if (found := _PUSH.search(line))]
+
+    def log_position(self):
+        return os.path.getsize(self.process.log_path)
 
     def stop(self):
         return self.process.stop()

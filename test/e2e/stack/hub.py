@@ -29,7 +29,7 @@ class Isthmus:
         files = ["--advertise-address", "127.0.0.1"]
         if authority:
             cert, key = server_certificate(authority)
-            files += ["--tls-ca", authority.crt, "--tls-cert", cert, "--tls-key", key]
+            files = ["--tls-ca", authority.crt, "--tls-cert", cert, "--tls-key", key]
         self.process = Process(name, [
             program, "--kubeconfig", cluster.hub_kubeconfig(),
             "--websocket-address", self.websocket, "--https-address", self.https,
@@ -89,7 +89,10 @@ class CloudCore:
         self.process = Process(name, [os.path.join(peers, "cloudcore"), "--config", path, *flags], log_dir)
 
     def _config(self, cluster, authority, https):
-        cert, key = server_certificate(authority)
+        # Files that are not there: it takes what the cluster's Secrets have, or makes them.
+        files = [os.path.join(self.folder, name) for name in ("ca.crt", "ca.key", "server.crt", "server.key")]
+        if authority:
+            files = [authority.crt, authority.key, *server_certificate(authority)]
         off = {"enable": False}
         return {
             "apiVersion": "cloudcore.config.kubeedge.io/v1alpha1", "kind": "CloudCore",
@@ -98,8 +101,8 @@ class CloudCore:
             "modules": {
                 "cloudHub": {
                     "advertiseAddress": ["127.0.0.1"], "nodeLimit": 500,
-                    "tlsCAFile": authority.crt, "tlsCAKeyFile": authority.key,
-                    "tlsCertFile": cert, "tlsPrivateKeyFile": key,
+                    "tlsCAFile": files[0], "tlsCAKeyFile": files[1],
+                    "tlsCertFile": files[2], "tlsPrivateKeyFile": files[3],
                     "websocket": {"enable": True, "address": "127.0.0.1", "port": self.port},
                     "https": {"enable": True, "address": "127.0.0.1", "port": https},
                     "unixsocket": {"enable": True, "address": f"unix://{self.folder}/csi.sock"},
