@@ -360,7 +360,6 @@ static void after_record(struct downstream *d, struct delivery *v, const struct 
 {
     struct want_link *l = current(v);
     if (down_is_good(response)) {
-        l->has_record = true;
         count(RECORD_WRITES, RECORD_CREATED, 1);
         prepare(d, v);
     } else if (response->status == 409) {
@@ -440,6 +439,8 @@ static void on_response(void *context, const struct apiresponse *response)
     d->calls--;
     l->calls--;
     if (!v) {
+        if (step == STEP_RECORD && down_is_good(response))
+            l->has_record = true;
         if (!d->is_closing)
             delivery_tidy(d, l);
         serve_line(d);
@@ -448,6 +449,8 @@ static void on_response(void *context, const struct apiresponse *response)
     v->preparation = NULL;
     if (d->is_closing)
         return;
+    if (step == STEP_RECORD && down_is_good(response))
+        l->has_record = true;
     if (l->item.op != v->queue.op)
         skip(d, v); /* it was deleted meanwhile, say */
     else if (step == STEP_RECORD)

@@ -45,11 +45,12 @@ def patch(api, path, body):
     return made
 
 
-def records(api, node, namespace="default"):
-    """{uid: version} of a node's ObjectSyncs."""
+def records(api, node, namespace="default", kind=None):
+    """{uid: version} of a node's ObjectSyncs. Each pod mentions kube-root-ca.crt, so there is one of that, too."""
     found = api.get(f"{SYNCS}/namespaces/{namespace}/objectsyncs?limit=5000")["items"]
     return {item["metadata"]["name"].rsplit(".", 1)[1]: item.get("status", {}).get("objectResourceVersion")
-            for item in found if item["metadata"]["name"].rsplit(".", 1)[0] == node}
+            for item in found if item["metadata"]["name"].rsplit(".", 1)[0] == node
+            and kind in (None, item["spec"]["objectKind"])}
 
 
 def wait_recorded(api, node, obj):
@@ -63,6 +64,7 @@ def wait_synced(hub):
 
 
 def wait_nothing_waits(hub):
+    """By figures that may be 100 ms old: of what must have come to pass, tests wait for that itself."""
     def is_quiet():
         down = hub.status()["down"]
         return not (down["waiting"] or down["in_flight"] or down["record_writes_waiting"])
@@ -245,3 +247,169 @@ def test_denied_nodes_are_kept_out(lab, devapi, authority, tmp_path):
     wait_until("it is said", lambda: "reload_failed" in hub.log_text(), 5)
     with pytest.raises(Refused):
         Edge(hub, authority, "node-a")
+
+
+def pods_on(api, node):
+    found = api.get("/api/v1/pods?limit=5000")["items"]
+    return {f"{p['metadata']['namespace']}/pod/{p['metadata']['name']}": p["metadata"]["uid"]
+            for p in found if p["spec"].get("nodeName") == node}
+
+
+def pods_of(edge):
+    return {key: row["metadata"]["uid"] for key, row in dict(edge.rows).items() if "/pod/" in key}
+
+
+def wait_converged(api, edges, timeout=60):
+    """Each edge ends with exactly the pods that the API server has for it."""
+    def is_same():
+        return all(pods_of(e) == pods_on(api, e.node) for e in edges)
+    wait_until("every edge has exactly its pods", is_same, timeout, every=0.3)
+
+
+def churn(api, nodes, rounds, offset=0):
+    """Pods come, change and go."""
+    for i in range(offset, offset + rounds):
+        node = nodes[i % len(nodes)]
+        make_pod(api, f"pod-{i}", node)
+        if i % 3 == 1:
+            patch(api, f"/api/v1/namespaces/default/pods/pod-{i}", {"metadata": {"labels": {"round": str(i)}}})
+        if i % 4 == 2:
+            code, _ = api.call("DELETE", f"/api/v1/namespaces/default/pods/pod-{i - 1}", {"gracePeriodSeconds": 0})
+            assert code == 200
+
+
+def test_a_hub_killed_in_the_middle_loses_nothing(lab, devapi, authority):
+    nodes = [f"node-{i}" for i in range(4)]
+    for name in nodes:
+        make_node(devapi, name)
+    rows = {name: {} for name in nodes}
+    for attempt in range(3):
+        hub = lab.hub(devapi, name=f"hub-{attempt}")
+        edges = [StoreEdge(hub, authority, name, rows=rows[name]) for name in nodes]
+        churn(devapi, nodes, 40, attempt * 40)
+        hub.process.kill()
+        for edge in edges:
+            rows[edge.node] = edge.close()
+    hub = lab.hub(devapi, name="hub-last")
+    edges = [StoreEdge(hub, authority, name, rows=rows[name]) for name in nodes]
+    wait_converged(devapi, edges)
+    for edge in edges:
+        wait_until(f"{edge.node} has a record of each pod and no other",
+                   lambda e=edge: set(records(devapi, e.node, kind="Pod")) == set(pods_of(e).values()), 20)
+        edge.close()
+
+
+def test_an_expired_watch_is_made_good(lab, authority):
+    devapi = lab.devapi("--history", "4")
+    hub = lab.hub(devapi)
+    nodes = ["node-a", "node-b"]
+    for name in nodes:
+        make_node(devapi, name)
+    edges = [StoreEdge(hub, authority, name) for name in nodes]
+    churn(devapi, nodes, 12)
+    wait_converged(devapi, edges)
+    wait_nothing_waits(hub)
+    # Nothing is heard for so long that the hub gives the connections up; then much happens before it is back.
+    devapi.process.signal(signal.SIGSTOP)
+    wait_until("the watches are given up", lambda: not any(
+        w["healthy"] for w in hub.status()["down"]["watches"] if w["name"] == "pods"), 30)
+    hub.process.signal(signal.SIGSTOP)
+    devapi.process.signal(signal.SIGCONT)
+    churn(devapi, nodes, 30, 100)
+    hub.process.signal(signal.SIGCONT)
+    wait_until("the watch had expired", lambda: "expired (410)" in hub.log_text(), 30)
+    wait_converged(devapi, edges)
+    for edge in edges:
+        edge.close()
+
+
+def test_an_api_server_that_fails_now_and_then(hub, devapi, authority):
+    nodes = ["node-a", "node-b"]
+    for name in nodes:
+        make_node(devapi, name)
+    edges = [StoreEdge(hub, authority, name) for name in nodes]
+    for edge in edges:
+        edge.wait_row(f"null/node/{edge.node}")
+    devapi.call("PUT", "/devapi/faults", {"error-rate": 0.1, "throttle-rate": 0.1, "reset-rate": 0.1, "retry-after": "1s"})
+
+    def insist(act):
+        for _ in range(50):
+            try:
+                return act()
+            except Exception:  # it is the faults' doing
+                continue
+        raise AssertionError("nothing goes through")
+    for i in range(40):
+        insist(lambda i=i: devapi.call("POST", "/api/v1/namespaces/default/pods", {
+            "metadata": {"name": f"pod-{i}"},
+            "spec": {"nodeName": nodes[i % 2], "containers": [{"name": "c", "image": "i"}]}}))
+    devapi.call("PUT", "/devapi/faults", {"error-rate": 0, "throttle-rate": 0, "reset-rate": 0})
+    wait_converged(devapi, edges, 90)
+    wait_nothing_waits(hub)
+    for edge in edges:
+        edge.close()
+
+
+def test_a_node_that_moves_to_another_hub_goes_on_there(lab, devapi, authority):
+    make_node(devapi, "node-a")
+    make_configmap(devapi, "settings", v="1")
+    first, second = lab.hub(devapi, name="first"), lab.hub(devapi, name="second")
+    with StoreEdge(first, authority, "node-a") as a:
+        pod = make_pod(devapi, "web", "node-a", [("configmap", "settings")])
+        wait_recorded(devapi, "node-a", pod)
+        wait_nothing_waits(first)
+        # The second hub gets the node while the first still thinks it has it.
+        with StoreEdge(second, authority, "node-a", rows=a.rows) as b:
+            b.wait_row("null/node/node-a", lambda row: row["metadata"]["annotations"]["isthmus.io/replica"] == "second")
+            wait_until("the first lets go", lambda: a.is_closed, 10)
+            assert first.closed("replaced") == 1
+            changed = patch(devapi, "/api/v1/namespaces/default/configmaps/settings", {"data": {"v": "2"}})
+            b.wait_row("default/configmap/settings", lambda row: row["data"]["v"] == "2")
+            wait_recorded(devapi, "node-a", changed)
+            wait_nothing_waits(second)
+            assert not b.seen("default/pod/web")
+            assert second.connections() == 1 and second.closed("replaced") == 0
+
+
+@pytest.mark.sanitize
+def test_a_fleet_with_pods_sees_no_version_out_of_order(lab, hub, devapi):
+    """edgesim's nodes run their pods: they patch their status, ask for what the pods mention, and delete them at the end."""
+    fleet = lab.fleet(hub, 40)
+    fleet.wait_ready()
+    nodes = [n["metadata"]["name"] for n in devapi.get("/api/v1/nodes?limit=1000")["items"]]
+    make_configmap(devapi, "shared", v="0")
+    for i in range(120):
+        make_pod(devapi, f"pod-{i}", nodes[i % 40], [("configmap", "shared")])
+    fleet.wait_for("the pods run", lambda r: r["pods"]["running"] == 120, 60)
+    for v in range(1, 6):
+        patch(devapi, "/api/v1/namespaces/default/configmaps/shared", {"data": {"v": str(v)}})
+        for i in range(v, 120, 7):
+            patch(devapi, f"/api/v1/namespaces/default/pods/pod-{i}", {"metadata": {"labels": {"v": str(v)}}})
+    for i in range(0, 120, 2):
+        assert devapi.call("DELETE", f"/api/v1/namespaces/default/pods/pod-{i}")[0] == 200
+    fleet.wait_for("half of them end", lambda r: r["pods"]["gone"] == 60, 60)
+    wait_until("the API server has let them go",
+               lambda: len(devapi.get("/api/v1/pods?limit=500")["items"]) == 60, 30)
+    wait_nothing_waits(hub)
+    report = fleet.stop()
+    assert report["pushes"]["order_violations"] == 0
+    assert report["pushes"]["foreign_pods"] == 0
+    assert report["oddities"]["bad_messages"] == 0
+    metrics = hub.metrics().by("isthmus_pushes_total", "outcome")
+    assert metrics["acked"] >= 120 and metrics.get("given_up", 0) == 0
+
+
+@pytest.mark.long
+def test_records_of_a_deleted_node_are_collected(hub, devapi, authority):
+    make_node(devapi, "node-a"), make_node(devapi, "node-b")
+    for name in ("node-a", "node-b"):
+        with StoreEdge(hub, authority, name) as edge:
+            pod = make_pod(devapi, f"pod-{name}", name)
+            edge.wait_row(f"default/pod/pod-{name}")
+            wait_recorded(devapi, name, pod)
+            wait_nothing_waits(hub)
+    assert devapi.call("DELETE", "/api/v1/nodes/node-a")[0] == 200
+    wait_until("its records are gone", lambda: not records(devapi, "node-a"), 90)
+    names = [i["metadata"]["name"] for i in devapi.get(f"{SYNCS}/clusterobjectsyncs")["items"]]
+    assert [n for n in names if n.startswith("node-a.")] == []
+    assert records(devapi, "node-b") and [n for n in names if n.startswith("node-b.")]
