@@ -4,6 +4,7 @@
 
 #include "hub/hub_metrics.h"
 #include "hub/httpd.h"
+#include "hub/mover.h"
 #include "hub/status_page.h"
 #include "isthmus/log.h"
 
@@ -28,7 +29,7 @@ struct admin {
     const struct facts_sources *sources;
     struct httpd *http;
     uv_timer_t sampler;
-    struct history history;
+    struct facts_past past;
 };
 
 static uint64_t now_ms(void)
@@ -143,8 +144,11 @@ static void on_admin_request(void *context, const struct httpd_request *q, struc
 static void sample(struct admin *a)
 {
     struct history_sample s;
+    struct facts_balance balance;
     history_read(&s, now_ms());
-    history_add(&a->history, &s);
+    history_add(&a->past.history, &s);
+    facts_balance_gather(&balance, mover_balancer(a->sources->mover));
+    facts_balance_remember(&a->past.balance, &balance);
 }
 
 static void on_sample(uv_timer_t *timer)
@@ -200,7 +204,7 @@ json_t *admin_status(struct admin *a)
 {
     struct facts f;
     gather(a, &f);
-    return facts_to_json(&f, &a->history);
+    return facts_to_json(&f, &a->past);
 }
 
 bool admin_is_live(struct admin *a)

@@ -1,5 +1,5 @@
-/* See agent.h. Nothing is read: what the checker sends is none of our business, and its line fits into any socket buffer. So a
- * connection is answered and closed at once, and none is ever kept. */
+/* See agent.h. Nothing is read: what the checker sends is none of our business, and its line fits
+ * into any socket buffer. So a connection is answered and closed at once, and none is ever kept. */
 #include "hub/agent.h"
 
 #include "hub/socket.h"
@@ -52,8 +52,8 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     }
 }
 
-int agent_create(uv_loop_t *loop, const char *address, unsigned (*percent)(void *context), void *context,
-                 struct agent **out, struct errbuf *e)
+int agent_create(uv_loop_t *loop, const char *address, unsigned (*percent)(void *context),
+                 void *context, struct agent **out, struct errbuf *e)
 {
     uint16_t port;
     struct agent *a = calloc(1, sizeof(*a));

@@ -1,6 +1,6 @@
-/* See bridge.h. All bridges have the same period, so a queue in the order of their renewals needs no sorting: one that was
- * renewed goes to its end. While its request is under way a bridge is not in the queue; if it ends meanwhile it is freed when
- * the response comes. */
+/* See bridge.h. All bridges have the same period, so a queue in the order of their renewals needs
+ * no sorting: one that was renewed goes to its end. While its request is under way a bridge is not
+ * in the queue; if it ends meanwhile it is freed when the response comes. */
 #include "hub/bridge.h"
 
 #include "hub/hub_metrics.h"
@@ -36,9 +36,11 @@ struct bridge {
 const char *const bridge_end_names[BRIDGE_END_COUNT] = {BRIDGE_ENDS(TEXT)};
 #undef TEXT
 
-void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, uint64_t period_ms, uint64_t longest_ms)
+void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, uint64_t period_ms,
+                  uint64_t longest_ms)
 {
-    *b = (struct bridges){.client = client, .loop = loop, .period_ms = period_ms, .longest_ms = longest_ms};
+    *b = (struct bridges){
+        .client = client, .loop = loop, .period_ms = period_ms, .longest_ms = longest_ms};
 }
 
 static void bridge_free(struct bridge *g)
@@ -60,7 +62,8 @@ static void end(struct bridge *g, enum bridge_end why)
     atomic_fetch_sub_explicit(&b->count, 1, memory_order_relaxed);
     count(BRIDGED_NODES, 0, -1);
     count(BRIDGE_ENDS, why, 1);
-    log_limited(LOG_LEVEL_INFO, "bridge_ended", F_STR("node", g->node->text), F_STR("reason", bridge_end_names[why]));
+    log_limited(LOG_LEVEL_INFO, "bridge_ended", F_STR("node", g->node->text),
+                F_STR("reason", bridge_end_names[why]));
     if (g->is_asking)
         return; /* freed when the answer comes */
     DL_DELETE(b->queue, g);
@@ -74,7 +77,8 @@ static struct bridge *find(struct bridges *b, const struct node_name *node)
     return g;
 }
 
-bool bridges_add(struct bridges *b, struct node_name *node, json_t *lease, bool as_node, uint64_t renewed_ms)
+bool bridges_add(struct bridges *b, struct node_name *node, json_t *lease, bool as_node,
+                 uint64_t renewed_ms)
 {
     bridges_end(b, node);
     struct bridge *g = calloc(1, sizeof(*g));
@@ -171,12 +175,15 @@ static int send_renewal(struct bridge *g)
     return apiclient_request(b->client, &request, NULL);
 }
 
-/* The queue's first is due. The copy that is sent is ahead of ours, which stays what the API server last said. */
+/* The queue's first is due. The copy that is sent is ahead of ours, which stays what the API server
+ * last said. */
 static void renew(struct bridge *g, uint64_t now_ms)
 {
     struct bridges *b = g->owner;
     json_t *copy = json_deep_copy(g->lease);
-    g->body = copy && lease_advance(copy, now_ms - g->renewed_ms) == 0 ? json_dumps(copy, JSON_COMPACT) : NULL;
+    g->body = copy && lease_advance(copy, now_ms - g->renewed_ms) == 0
+                  ? json_dumps(copy, JSON_COMPACT)
+                  : NULL;
     json_decref(copy);
     if (!g->body) {
         end(g, BRIDGE_NO_MEMORY);

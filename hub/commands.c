@@ -13,14 +13,15 @@ static void status(struct commands *c, struct control_request *request)
 
 static void answer_draining(struct commands *c, struct control_request *request)
 {
-    control_answer(request, json_pack("{s:b, s:I}", "draining", mover_is_draining(c->mover), "connected",
-                                      (json_int_t)hub_connections(c->hub)));
+    control_answer(request, json_pack("{s:b, s:I}", "draining", mover_is_draining(c->mover),
+                                      "connected", (json_int_t)hub_connections(c->hub)));
 }
 
 static void drain(struct commands *c, struct control_request *request)
 {
     if (!mover_is_draining(c->mover))
-        log_info("draining", F_STR("asked_by", "control socket"), F_U64("connected", hub_connections(c->hub)));
+        log_info("draining", F_STR("asked_by", "control socket"),
+                 F_U64("connected", hub_connections(c->hub)));
     mover_set_draining(c->mover, true);
     answer_draining(c, request);
 }
@@ -32,12 +33,14 @@ static void undrain(struct commands *c, struct control_request *request)
         return;
     }
     if (mover_is_draining(c->mover))
-        log_info("undrained", F_STR("asked_by", "control socket"), F_U64("connected", hub_connections(c->hub)));
+        log_info("undrained", F_STR("asked_by", "control socket"),
+                 F_U64("connected", hub_connections(c->hub)));
     mover_set_draining(c->mover, false);
     answer_draining(c, request);
 }
 
-void commands_request(void *context, struct control_request *request, const char *word, const char *argument)
+void commands_request(void *context, struct control_request *request, const char *word,
+                      const char *argument)
 {
     struct commands *c = context;
     if (strcmp(word, "status") == 0)
@@ -49,5 +52,6 @@ void commands_request(void *context, struct control_request *request, const char
     else if (strcmp(word, "explain") == 0)
         explainer_ask(c->explainer, request, argument);
     else
-        control_error(request, "there is no request '%.40s': status, drain, undrain, explain NODE", word);
+        control_error(request, "there is no request '%.40s': status, drain, undrain, explain NODE",
+                      word);
 }

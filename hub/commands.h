@@ -1,4 +1,5 @@
-/* What the control socket is asked (see control.h): status, drain, undrain, explain. Control thread. */
+/* What the control socket is asked (see control.h): status, drain, undrain, explain. Control
+ * thread. */
 #ifndef HUB_COMMANDS_H
 #define HUB_COMMANDS_H
 
@@ -16,6 +17,7 @@ struct commands {
 };
 
 /* For struct control_handler; `context` is a struct commands. */
-void commands_request(void *context, struct control_request *request, const char *word, const char *argument);
+void commands_request(void *context, struct control_request *request, const char *word,
+                      const char *argument);
 
 #endif

@@ -1,7 +1,8 @@
-/* See control.h. A request is its connection: it lives until its answer has been written, its peer has left, or its time is
- * over, and until whoever has to answer it has done so.
+/* See control.h. A request is its connection: it lives until its answer has been written, its peer
+ * has left, or its time is over, and until whoever has to answer it has done so.
  *
- * Bounds: CONNECTIONS_MAX at once, a line of LINE_BYTES, EXCHANGE_MS from the connection to its end. */
+ * Bounds: CONNECTIONS_MAX at once, a line of LINE_BYTES, EXCHANGE_MS from the connection to its
+ * end. */
 #include "hub/control.h"
 
 #include "isthmus/log.h"
@@ -98,7 +99,8 @@ void control_answer(struct control_request *r, json_t *json)
         free_when_done(r);
         return;
     }
-    uv_buf_t buffers[] = {uv_buf_init(r->text, (unsigned)strlen(r->text)), uv_buf_init((char[]){"\n"}, 1)};
+    uv_buf_t buffers[] = {uv_buf_init(r->text, (unsigned)strlen(r->text)),
+                          uv_buf_init((char[]){"\n"}, 1)};
     r->write.data = r;
     if (uv_write(&r->write, (uv_stream_t *)&r->pipe, buffers, 2, on_written) != 0)
         end(r);
@@ -209,7 +211,8 @@ static void make_folder(const char *path)
     mkdir(folder, 0700); /* if that fails, bind() says why */
 }
 
-/* Bound under a umask that keeps everybody else out from the first moment; other threads do not run yet. */
+/* Bound under a umask that keeps everybody else out from the first moment; other threads do not run
+ * yet. */
 static int bind_socket(struct control *c, struct errbuf *e)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -230,8 +233,8 @@ static int bind_socket(struct control *c, struct errbuf *e)
     return rc;
 }
 
-int control_create(uv_loop_t *loop, const char *path, const struct control_handler *handler, struct control **control,
-                   struct errbuf *e)
+int control_create(uv_loop_t *loop, const char *path, const struct control_handler *handler,
+                   struct control **control, struct errbuf *e)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (!c) {
@@ -241,8 +244,10 @@ int control_create(uv_loop_t *loop, const char *path, const struct control_handl
     c->loop = loop;
     c->handler = *handler;
     if (strlen(path) >= sizeof(c->path)) {
-        errbuf_set(e, "--control-socket: longer than the %zu characters that a Unix socket's path may have",
-                   sizeof(c->path) - 1);
+        errbuf_set(
+            e,
+            "--control-socket: longer than the %zu characters that a Unix socket's path may have",
+            sizeof(c->path) - 1);
         free(c);
         return -ENAMETOOLONG;
     }

@@ -1,4 +1,5 @@
-/* See explain.h. Only a node that is neither here nor remembered costs a request to the API server. */
+/* See explain.h. Only a node that is neither here nor remembered costs a request to the API server.
+ */
 #include "hub/explain.h"
 
 #include "hub/hub.h"
@@ -32,19 +33,20 @@ static json_int_t seconds_since(uint64_t then_ms)
 
 static json_t *here(const char *node, const struct hub_node_info *info)
 {
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "node", node, "where", "here", "remote",
-                     info->remote, "connected_s", seconds_since(info->connected_ms), "last_message_s",
-                     seconds_since(info->last_received_ms), "messages_in", (json_int_t)info->messages_in,
-                     "messages_out", (json_int_t)info->messages_out, "unfinished", (json_int_t)info->unfinished,
-                     "unsent_bytes", (json_int_t)info->unsent_bytes, "reading", info->is_reading);
+    return json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "node", node, "where", "here",
+        "remote", info->remote, "connected_s", seconds_since(info->connected_ms), "last_message_s",
+        seconds_since(info->last_received_ms), "messages_in", (json_int_t)info->messages_in,
+        "messages_out", (json_int_t)info->messages_out, "unfinished", (json_int_t)info->unfinished,
+        "unsent_bytes", (json_int_t)info->unsent_bytes, "reading", info->is_reading);
 }
 
 static json_t *let_go(const char *node, const struct mover_release *r)
 {
-    return json_pack("{s:s, s:s, s:I, s:b, s:s, s:s, s:I, s:I}", "node", node, "where", "released", "released_s",
-                     (json_int_t)(r->ago_ms / 1000), "bridged", r->is_bridged, "why", balancer_why_name(r->why),
-                     "text", balancer_why_text(r->why), "live", (json_int_t)r->live, "expected",
-                     (json_int_t)r->expected);
+    return json_pack("{s:s, s:s, s:I, s:b, s:s, s:s, s:I, s:I}", "node", node, "where", "released",
+                     "released_s", (json_int_t)(r->ago_ms / 1000), "bridged", r->is_bridged, "why",
+                     balancer_why_name(r->why), "text", balancer_why_text(r->why), "live",
+                     (json_int_t)r->live, "expected", (json_int_t)r->expected);
 }
 
 /* ---- elsewhere ---- */
@@ -56,8 +58,9 @@ static void answer_from_node(const struct question *q, const struct apiresponse 
     const char *replica = json_string_value(json_object_get(annotations, "isthmus.io/replica"));
     const char *address = json_string_value(json_object_get(annotations, "cloudcore"));
     if (replica)
-        control_answer(q->request, json_pack("{s:s, s:s, s:s, s:s}", "node", q->node, "where", "elsewhere", "replica",
-                                             replica, "address", address ? address : ""));
+        control_answer(q->request,
+                       json_pack("{s:s, s:s, s:s, s:s}", "node", q->node, "where", "elsewhere",
+                                 "replica", replica, "address", address ? address : ""));
     else
         control_answer(q->request, json_pack("{s:s, s:s}", "node", q->node, "where", "unknown"));
     json_decref(node);
@@ -72,7 +75,8 @@ static void on_node(void *context, const struct apiresponse *response)
     else if (response->status == 404)
         control_error(q->request, "there is no node %s", q->node);
     else if (response->status != 200)
-        control_error(q->request, "%s is not here, and the API server answered %u", q->node, response->status);
+        control_error(q->request, "%s is not here, and the API server answered %u", q->node,
+                      response->status);
     else
         answer_from_node(q, response);
     free(q);
@@ -126,11 +130,13 @@ void explainer_ask(struct explainer *x, struct control_request *request, const c
     }
 }
 
-int explainer_create(uv_loop_t *loop, struct apiconfig *api, struct hub *hub, const struct mover *mover,
-                     struct explainer **explainer, struct errbuf *e)
+int explainer_create(uv_loop_t *loop, struct apiconfig *api, struct hub *hub,
+                     const struct mover *mover, struct explainer **explainer, struct errbuf *e)
 {
     const struct apiclient_options options = {
-        .channels = {{.connections = 1, .max_streams = 8, .max_waiting = 64}}, .channel_count = 1, .user_agent = "isthmus-explain"};
+        .channels = {{.connections = 1, .max_streams = 8, .max_waiting = 64}},
+        .channel_count = 1,
+        .user_agent = "isthmus-explain"};
     struct explainer *x = calloc(1, sizeof(*x));
     if (!x) {
         errbuf_set(e, "no memory");

@@ -21,6 +21,8 @@ void facts_gather(struct facts *f, const struct facts_sources *sources, uint64_t
     f->is_api_healthy = upstream_is_healthy(sources->upstream, &f->api_text);
     upstream_stats(sources->upstream, &f->upstream);
     downstream_stats(sources->downstream, &f->downstream);
+    f->has_balance = true;
+    facts_balance_gather(&f->balance, mover_balancer(sources->mover));
     process_read(&f->process);
     f->pulse_count = pulse_read(now_ms, f->pulses, PULSE_MAX);
 }
@@ -119,6 +121,8 @@ void facts_render_metrics(struct metric_text *out, const struct facts *f)
                        name, (double)(value));
     READ_METRICS(RENDER)
 #undef RENDER
+    if (f->has_balance)
+        facts_balance_render(out, &f->balance);
     metric_text_printf(out,
                        "# HELP isthmus_build_info %s\n# TYPE isthmus_build_info gauge\n"
                        "isthmus_build_info{version=\"%s\"} 1\n",
@@ -145,5 +149,6 @@ void facts_metrics_markdown(struct metric_text *out)
     metric_text_printf(out, "| `%s` | %s |  | %s |\n", name, type, help);
     READ_METRICS(ROW)
 #undef ROW
+    facts_balance_markdown(out);
     metric_text_printf(out, "| `isthmus_build_info` | gauge | `version` | %s |\n", BUILD_INFO_HELP);
 }

@@ -4,6 +4,7 @@
 #define HUB_FACTS_H
 
 #include "hub/downstream.h"
+#include "hub/facts_balance.h"
 #include "hub/history.h"
 #include "hub/process.h"
 #include "hub/upstream.h"
@@ -23,6 +24,8 @@ struct facts {
     const char *api_text;
     struct upstream_stats upstream;
     struct downstream_stats downstream;
+    bool has_balance;
+    struct facts_balance balance;
     struct process_stats process;
     struct pulse_view pulses[PULSE_MAX];
     size_t pulse_count;
@@ -30,6 +33,12 @@ struct facts {
 
 /* A thread that is silent for so long hangs. */
 #define PULSE_LATE_MS 10000
+
+/* What admin keeps from moment to moment for the charts. */
+struct facts_past {
+    struct history history;
+    struct balance_past balance;
+};
 
 struct facts_sources {
     const struct config *config;
@@ -54,7 +63,7 @@ bool health_check(const struct facts *f, enum health which, struct metric_text *
 /* ---- documents ---- */
 
 /* New reference, or NULL without memory. */
-json_t *facts_to_json(const struct facts *f, const struct history *history);
+json_t *facts_to_json(const struct facts *f, const struct facts_past *past);
 
 /* The metrics that are not counted but read: of the process, the API client, the state. */
 void facts_render_metrics(struct metric_text *out, const struct facts *f);

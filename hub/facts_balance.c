@@ -155,7 +155,9 @@ json_t *facts_balance_json(const struct facts_balance *f, const struct balance_p
 static double beat_age_s(const struct facts_balance *f)
 {
     uint64_t age_ms = f->view.decision.beat_age_ms;
-    return age_ms == BALANCER_NEVER ? NAN : (double)age_ms / 1000;
+    if (age_ms == BALANCER_NEVER) /* on its own there is none to wait for */
+        age_ms = f->view.redis_url ? f->view.now_ms - f->view.store_since_ms : 0;
+    return (double)age_ms / 1000;
 }
 
 /* X(name, type, help, value) */
@@ -163,7 +165,7 @@ static double beat_age_s(const struct facts_balance *f)
 #define METRICS(X) \
     X("isthmus_balance_redis_up", "gauge", "1 while the connection to Redis stands.", f->view.is_store_up) \
     X("isthmus_balance_replicas", "gauge", "Live replicas, this one included, by the last beat.", f->view.peer_count) \
-    X("isthmus_balance_beat_age_seconds", "gauge", "Since the last beat that was answered; NaN before the first.", beat_age_s(f)) \
+    X("isthmus_balance_beat_age_seconds", "gauge", "Since the last beat that was answered; before the first, since Redis is away; 0 without Redis.", beat_age_s(f)) \
     X("isthmus_balance_expected_connections", "gauge", "This replica's share.", f->view.decision.expected) \
     X("isthmus_balance_surplus_connections", "gauge", "Connections above the share; negative: below it.", f->view.decision.surplus) \
     X("isthmus_balance_tolerance_connections", "gauge", "How far from the share it may be before anything is done.", f->view.decision.tolerance) \

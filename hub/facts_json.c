@@ -198,11 +198,12 @@ static json_t *past(const struct history *history)
                      connections, "received_per_s", received, "p99_ms", p99);
 }
 
-json_t *facts_to_json(const struct facts *f, const struct history *history)
+json_t *facts_to_json(const struct facts *f, const struct facts_past *all)
 {
+    const struct history *history = &all->history;
     return json_pack(
         "{s:s, s:s, s:I, s:s, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:o}",
+        "s:o, s:o, s:o, s:o}",
         "replica", f->config->replica_id, "version", f->version, "uptime_s",
         (json_int_t)((f->now_ms - f->started_ms) / 1000), "state",
         f->is_draining ? "draining" : "serving", "live", health_check(f, HEALTH_LIVE, NULL),
@@ -211,5 +212,6 @@ json_t *facts_to_json(const struct facts *f, const struct history *history)
         "lanes", lanes(f, history), "api", api(f), "down", down(f), "kinds", by_label(M_MESSAGES_RECEIVED, 0),
         "outcomes", by_label(M_MESSAGES_FINISHED, 1), "refused", by_label(M_EDGE_REFUSED, 0),
         "closed", by_label(M_EDGE_CLOSED, 0), "dropped", by_label(M_MESSAGES_DROPPED, 0), "process",
-        process(f), "threads", threads(f), "history", past(history));
+        process(f), "threads", threads(f), "history", past(history), "balance",
+        f->has_balance ? facts_balance_json(&f->balance, &all->balance) : json_null());
 }

@@ -1,10 +1,11 @@
-/* Preparing the release of a node (see release.h): its lease is renewed for it once, which also shows whether the hub can go on
- * doing so, and its Node is read, which is what the node is sent so that it has to write.
+/* Preparing the release of a node (see release.h): its lease is renewed for it once, which also
+ * shows whether the hub can go on doing so, and its Node is read, which is what the node is sent so
+ * that it has to write.
  *
  *     GET lease -> PUT lease -> GET node
  *
- * Failure modes: a Node that is kept by annotation, or that cannot be read, is not released; a lease that cannot be renewed
- * only means that the node goes without it (saved is NULL then). */
+ * Failure modes: a Node that is kept by annotation, or that cannot be read, is not released; a
+ * lease that cannot be renewed only means that the node goes without it (saved is NULL then). */
 #include "hub/kinds.h"
 #include "hub/lease.h"
 
@@ -84,8 +85,8 @@ static enum run_verdict end(struct run *run, enum farewell farewell)
     return RUN_DONE;
 }
 
-/* As the Node is pushed on every connect (kubeedge-protocol 5.1): `null/node/NAME`, update. Older EdgeCores store it and
- * acknowledge it too. */
+/* As the Node is pushed on every connect (kubeedge-protocol 5.1): `null/node/NAME`, update. Older
+ * EdgeCores store it and acknowledge it too. */
 static enum run_verdict after_node(struct run *run, const struct apiresponse *response)
 {
     struct result node;

@@ -57,8 +57,8 @@ int lease_time_parse(const char *text, int64_t *us)
     if (at && *at == '.')
         at = fraction(at + 1, &behind);
     at = literal(at, 'Z');
-    if (!at || *at || year < 1970 || month < 1 || month > 12 || t.tm_mday < 1 || t.tm_mday > 31 || t.tm_hour > 23 ||
-        t.tm_min > 59 || t.tm_sec > 60)
+    if (!at || *at || year < 1970 || month < 1 || month > 12 || t.tm_mday < 1 || t.tm_mday > 31 ||
+        t.tm_hour > 23 || t.tm_min > 59 || t.tm_sec > 60)
         return -EINVAL;
     t.tm_year = year - 1900;
     t.tm_mon = month - 1;

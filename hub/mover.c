@@ -1,7 +1,8 @@
 /* See mover.h.
  *
- * One order is under way at a time. hub_release() asks for a number of nodes; each of them comes back as an event (released,
- * stayed) or within a count of those that were not found, and when none is missing the balancer hears that the order is done. */
+ * One order is under way at a time. hub_release() asks for a number of nodes; each of them comes
+ * back as an event (released, stayed) or within a count of those that were not found, and when none
+ * is missing the balancer hears that the order is done. */
 #include "hub/mover.h"
 
 #include "hub/hub.h"
@@ -39,7 +40,7 @@ struct mover {
     struct balancer *balancer;
     struct mailbox events;
     bool is_draining, is_steering;
-    bool was_ready; /* when the last decision was made */
+    bool was_ready;   /* when the last decision was made */
     uint32_t pending; /* of the order under way */
     struct balancer_decision decision;
     struct memory *by_name, *oldest;
@@ -78,7 +79,8 @@ static void remember(struct mover *m, const struct hub_event *e)
     struct memory *r = recall(m, e->node->text);
     if (r)
         forget(m, r);
-    while (m->oldest && (m->remembered >= REMEMBER_MAX || m->oldest->at_ms + REMEMBER_MS < now_ms()))
+    while (m->oldest &&
+           (m->remembered >= REMEMBER_MAX || m->oldest->at_ms + REMEMBER_MS < now_ms()))
         forget(m, m->oldest);
     r = calloc(1, sizeof(*r));
     if (!r)
@@ -201,7 +203,8 @@ static void on_flights(void *context, const struct balance_flight *list, size_t 
         stop_steering(m);
         return;
     }
-    struct steer *steer = steer_create(&m->options.config->balancing, &m->decision, list, count, now_ms());
+    struct steer *steer =
+        steer_create(&m->options.config->balancing, &m->decision, list, count, now_ms());
     if (!steer) {
         stop_steering(m);
         return;
@@ -268,7 +271,8 @@ static int start_balancer(struct mover *m, uv_loop_t *loop, struct errbuf *e)
     return balancer_create(loop, &options, &owner, &m->balancer, e);
 }
 
-int mover_create(uv_loop_t *loop, const struct mover_options *options, struct mover **mover, struct errbuf *e)
+int mover_create(uv_loop_t *loop, const struct mover_options *options, struct mover **mover,
+                 struct errbuf *e)
 {
     struct mover *m = calloc(1, sizeof(*m));
     if (!m) {
@@ -303,7 +307,8 @@ static void on_balancer_closed(void *context)
 
 static void on_events_closed(uv_handle_t *handle)
 {
-    struct mailbox *events = (struct mailbox *)(void *)((char *)handle - offsetof(struct mailbox, wake));
+    struct mailbox *events =
+        (struct mailbox *)(void *)((char *)handle - offsetof(struct mailbox, wake));
     part_closed(events->context);
 }
 

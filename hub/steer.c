@@ -42,7 +42,8 @@ static int add(struct steer *s, const struct balance_flight *node)
     return e->is_listed ? 0 : -1;
 }
 
-struct steer *steer_create(const struct balancer_config *config, const struct balancer_decision *decision,
+struct steer *steer_create(const struct balancer_config *config,
+                           const struct balancer_decision *decision,
                            const struct balance_flight *nodes, size_t count, uint64_t now_ms)
 {
     struct steer *s = calloc(1, sizeof(*s) + count * sizeof(s->entries[0]));

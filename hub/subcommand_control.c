@@ -1,5 +1,5 @@
-/* isthmus status | drain | undrain | explain NODE: what is asked of a running hub through its control socket, in words for
- * people, or with --json as it came. */
+/* isthmus status | drain | undrain | explain NODE: what is asked of a running hub through its
+ * control socket, in words for people, or with --json as it came. */
 #include "hub/control.h"
 #include "hub/subcommands.h"
 #include "isthmus/options.h"
@@ -55,18 +55,20 @@ static void print_replicas(const json_t *replicas)
 {
     size_t i;
     const json_t *r;
-    printf("\n  %-24s %10s %10s %8s %-9s %s\n", "REPLICA", "LIVE", "EXPECTED", "WEIGHT", "STATE", "BEAT");
+    printf("\n  %-24s %10s %10s %8s %-9s %s\n", "REPLICA", "LIVE", "EXPECTED", "WEIGHT", "STATE",
+           "BEAT");
     json_array_foreach (replicas, i, r)
-        printf("%c %-24s %10" JSON_INTEGER_FORMAT " %10" JSON_INTEGER_FORMAT " %8" JSON_INTEGER_FORMAT
-               " %-9s %.1f s ago\n",
-               json_is_true(json_object_get(r, "is_self")) ? '*' : ' ', text_of(r, "id"), number_of(r, "live"),
-               number_of(r, "expected"), number_of(r, "weight"), text_of(r, "state"),
-               json_number_value(json_object_get(r, "age_ms")) / 1000);
+        printf("%c %-24s %10" JSON_INTEGER_FORMAT " %10" JSON_INTEGER_FORMAT
+               " %8" JSON_INTEGER_FORMAT " %-9s %.1f s ago\n",
+               json_is_true(json_object_get(r, "is_self")) ? '*' : ' ', text_of(r, "id"),
+               number_of(r, "live"), number_of(r, "expected"), number_of(r, "weight"),
+               text_of(r, "state"), json_number_value(json_object_get(r, "age_ms")) / 1000);
 }
 
 static void print_status(const json_t *status)
 {
-    const json_t *edges = json_object_get(status, "edges"), *balance = json_object_get(status, "balance");
+    const json_t *edges = json_object_get(status, "edges"),
+                 *balance = json_object_get(status, "balance");
     printf("%s: %s, version %s, up %" JSON_INTEGER_FORMAT " s, %s\n", text_of(status, "replica"),
            text_of(status, "state"), text_of(status, "version"), number_of(status, "uptime_s"),
            json_is_true(json_object_get(status, "ready")) ? "ready" : "not ready");
@@ -87,25 +89,29 @@ static void print_draining(const json_t *answer)
 {
     json_int_t n = number_of(answer, "connected");
     printf("%s, %" JSON_INTEGER_FORMAT " edge%s connected\n",
-           json_is_true(json_object_get(answer, "draining")) ? "draining" : "serving", n, plural(n));
+           json_is_true(json_object_get(answer, "draining")) ? "draining" : "serving", n,
+           plural(n));
 }
 
 static void print_here(const json_t *a)
 {
-    printf("%s is here, from %s, since %" JSON_INTEGER_FORMAT " s; its last message came %" JSON_INTEGER_FORMAT
-           " s ago\n%" JSON_INTEGER_FORMAT " messages in, %" JSON_INTEGER_FORMAT " out, %" JSON_INTEGER_FORMAT
-           " unfinished%s\n",
-           text_of(a, "node"), text_of(a, "remote"), number_of(a, "connected_s"), number_of(a, "last_message_s"),
-           number_of(a, "messages_in"), number_of(a, "messages_out"), number_of(a, "unfinished"),
+    printf("%s is here, from %s, since %" JSON_INTEGER_FORMAT
+           " s; its last message came %" JSON_INTEGER_FORMAT " s ago\n%" JSON_INTEGER_FORMAT
+           " messages in, %" JSON_INTEGER_FORMAT " out, %" JSON_INTEGER_FORMAT " unfinished%s\n",
+           text_of(a, "node"), text_of(a, "remote"), number_of(a, "connected_s"),
+           number_of(a, "last_message_s"), number_of(a, "messages_in"),
+           number_of(a, "messages_out"), number_of(a, "unfinished"),
            json_is_true(json_object_get(a, "reading")) ? "" : "; it is not read at the moment");
 }
 
 static void print_released(const json_t *a)
 {
-    printf("%s was let go from here %" JSON_INTEGER_FORMAT " s ago, %s\nwhy: %s (this replica had %" JSON_INTEGER_FORMAT
+    printf("%s was let go from here %" JSON_INTEGER_FORMAT
+           " s ago, %s\nwhy: %s (this replica had %" JSON_INTEGER_FORMAT
            " edges, its share was %" JSON_INTEGER_FORMAT ")\n",
            text_of(a, "node"), number_of(a, "released_s"),
-           json_is_true(json_object_get(a, "bridged")) ? "its lease was renewed for it" : "without bridging its lease",
+           json_is_true(json_object_get(a, "bridged")) ? "its lease was renewed for it"
+                                                       : "without bridging its lease",
            text_of(a, "text"), number_of(a, "live"), number_of(a, "expected"));
 }
 
@@ -117,10 +123,11 @@ static void print_explained(const json_t *a)
     else if (strcmp(where, "released") == 0)
         print_released(a);
     else if (strcmp(where, "elsewhere") == 0)
-        printf("%s is not here; it connected last to replica %s (%s): ask there\n", text_of(a, "node"),
-               text_of(a, "replica"), text_of(a, "address"));
+        printf("%s is not here; it connected last to replica %s (%s): ask there\n",
+               text_of(a, "node"), text_of(a, "replica"), text_of(a, "address"));
     else
-        printf("%s is not here, and its Node does not say where it connected last\n", text_of(a, "node"));
+        printf("%s is not here, and its Node does not say where it connected last\n",
+               text_of(a, "node"));
 }
 
 /* ---- asking ---- */
@@ -135,7 +142,8 @@ static int ask(const char *name, const struct control_options *o, const char *li
     return 1;
 }
 
-static int show(const char *name, const struct control_options *o, const char *line, void (*print)(const json_t *))
+static int show(const char *name, const struct control_options *o, const char *line,
+                void (*print)(const json_t *))
 {
     json_t *answer;
     int rc = ask(name, o, line, &answer);
@@ -150,8 +158,9 @@ static int show(const char *name, const struct control_options *o, const char *l
 }
 
 /* -1: go on; else the exit code. */
-static int parse(const char *name, const char *usage, const char *what, const struct option_spec *specs, int argc,
-                 char **argv, size_t words, struct control_options *o, struct options_result *result)
+static int parse(const char *name, const char *usage, const char *what,
+                 const struct option_spec *specs, int argc, char **argv, size_t words,
+                 struct control_options *o, struct options_result *result)
 {
     struct errbuf e = {{0}};
     int rc = options_parse(specs, "ISTHMUS", argc, argv, o, result, words > 0, &e);
@@ -176,8 +185,9 @@ int subcommand_status(int argc, char **argv)
 {
     struct control_options o = {0};
     struct options_result result = {0};
-    int rc = parse("status", "isthmus status [FLAG ...]", "What this hub is doing, and how it sees the others.",
-                   ask_specs, argc, argv, 0, &o, &result);
+    int rc = parse("status", "isthmus status [FLAG ...]",
+                   "What this hub is doing, and how it sees the others.", ask_specs, argc, argv, 0,
+                   &o, &result);
     return rc >= 0 ? rc : show("status", &o, "status", print_status);
 }
 
@@ -186,9 +196,10 @@ int subcommand_explain(int argc, char **argv)
     struct control_options o = {0};
     struct options_result result = {0};
     char line[400];
-    int rc = parse("explain", "isthmus explain [FLAG ...] NODE",
-                   "Where a node is; or when it was let go from here, and why; or which replica to ask.", ask_specs,
-                   argc, argv, 1, &o, &result);
+    int rc =
+        parse("explain", "isthmus explain [FLAG ...] NODE",
+              "Where a node is; or when it was let go from here, and why; or which replica to ask.",
+              ask_specs, argc, argv, 1, &o, &result);
     if (rc >= 0)
         return rc;
     snprintf(line, sizeof(line), "explain %.300s", result.rest[0]);
@@ -220,9 +231,10 @@ int subcommand_drain(int argc, char **argv)
 {
     struct control_options o = {0};
     struct options_result result = {0};
-    int rc = parse("drain", "isthmus drain [FLAG ...]",
-                   "Lets go of every edge, one after another, and takes no new ones; the hub goes on running.",
-                   drain_specs, argc, argv, 0, &o, &result);
+    int rc = parse(
+        "drain", "isthmus drain [FLAG ...]",
+        "Lets go of every edge, one after another, and takes no new ones; the hub goes on running.",
+        drain_specs, argc, argv, 0, &o, &result);
     if (rc >= 0)
         return rc;
     rc = show("drain", &o, "drain", print_draining);
@@ -233,6 +245,7 @@ int subcommand_undrain(int argc, char **argv)
 {
     struct control_options o = {0};
     struct options_result result = {0};
-    int rc = parse("undrain", "isthmus undrain [FLAG ...]", "Calls a drain off.", ask_specs, argc, argv, 0, &o, &result);
+    int rc = parse("undrain", "isthmus undrain [FLAG ...]", "Calls a drain off.", ask_specs, argc,
+                   argv, 0, &o, &result);
     return rc >= 0 ? rc : show("undrain", &o, "undrain", print_draining);
 }

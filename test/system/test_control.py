@@ -38,7 +38,7 @@ def test_only_its_owner_may_open_the_socket(hub):
 def test_status_in_words_and_as_json(served):
     hub, _ = served
     text = isthmus(hub, "status")
-    assert f"edges: {NODES} connected" in text and "serving" in text, text
+    assert f"edges: {NODES} connected" in text and "serving" in text and "balancing: detect" in text, text
     assert json.loads(isthmus(hub, "status", "--json"))["edges"]["connected"] == NODES
 
 

@@ -19,8 +19,8 @@ struct fixture {
     struct apitest api;
     struct bridges bridges;
     uv_timer_t ticker;
-    int status;        /* what the server answers */
-    unsigned asked;    /* requests it got */
+    int status;                                        /* what the server answers */
+    unsigned asked;                                    /* requests it got */
     char path[1024], user[128], time[64], version[32]; /* of the last one */
 };
 
@@ -30,14 +30,17 @@ static void on_request(void *context, struct h2stream *stream)
     char answer[512];
     json_t *lease = json_loadb(stream->body, stream->size, 0, NULL);
     assert_non_null(lease);
-    const char *time = json_string_value(json_object_get(json_object_get(lease, "spec"), "renewTime"));
-    const char *version = json_string_value(json_object_get(json_object_get(lease, "metadata"), "resourceVersion"));
+    const char *time =
+        json_string_value(json_object_get(json_object_get(lease, "spec"), "renewTime"));
+    const char *version =
+        json_string_value(json_object_get(json_object_get(lease, "metadata"), "resourceVersion"));
     assert_string_equal("PUT", stream->method);
     snprintf(f->path, sizeof(f->path), "%s", stream->path);
     snprintf(f->user, sizeof(f->user), "%s", stream->impersonate_user);
     snprintf(f->time, sizeof(f->time), "%s", time);
     snprintf(f->version, sizeof(f->version), "%s", version);
-    snprintf(answer, sizeof(answer), "{\"metadata\":{\"resourceVersion\":\"%d\"},\"spec\":{\"renewTime\":\"%s\"}}",
+    snprintf(answer, sizeof(answer),
+             "{\"metadata\":{\"resourceVersion\":\"%d\"},\"spec\":{\"renewTime\":\"%s\"}}",
              atoi(version) + 1, time);
     json_decref(lease);
     f->asked++;
@@ -113,7 +116,8 @@ static void test_the_nodes_own_time_goes_on(void **state)
     assert_true(add(f, "edge-1", true));
     assert_int_equal(0, f->asked); /* the lease is fresh */
     apitest_wait(&f->api, &f->asked, 3);
-    assert_string_equal("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge-1", f->path);
+    assert_string_equal("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge-1",
+                        f->path);
     assert_string_equal("system:node:edge-1", f->user);
     assert_string_equal("7", f->version); /* what the answer before brought */
     int64_t start, now;

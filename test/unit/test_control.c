@@ -1,4 +1,5 @@
-/* The control socket: who may open it, what is asked and answered, and what is refused. Also the line of the agent-check. */
+/* The control socket: who may open it, what is asked and answered, and what is refused. Also the
+ * line of the agent-check. */
 #include "hub/agent.h"
 #include "hub/control.h"
 
@@ -25,7 +26,8 @@ struct fixture {
     unsigned requests;
 };
 
-static void on_request(void *context, struct control_request *request, const char *word, const char *argument)
+static void on_request(void *context, struct control_request *request, const char *word,
+                       const char *argument)
 {
     struct fixture *f = context;
     f->requests++;
@@ -167,7 +169,8 @@ static void test_paths_that_cannot_be(void **state)
     memset(path, 'x', sizeof(path) - 1);
     path[sizeof(path) - 1] = '\0';
     assert_int_equal(-ENAMETOOLONG, control_create(&f->loop, path, &handler, &c, &e));
-    assert_int_not_equal(0, control_create(&f->loop, "/proc/nowhere/control.sock", &handler, &c, &e));
+    assert_int_not_equal(0,
+                         control_create(&f->loop, "/proc/nowhere/control.sock", &handler, &c, &e));
     assert_non_null(strstr(e.text, "/proc/nowhere/control.sock"));
 }
 

@@ -156,7 +156,7 @@ static void test_the_table_of_metrics(void **state)
     free(text.bytes);
 }
 
-static json_t *document(const struct facts *f, const struct history *h)
+static json_t *document(const struct facts *f, const struct facts_past *h)
 {
     json_t *json = facts_to_json(f, h);
     assert_non_null(json);
@@ -173,7 +173,7 @@ static json_t *at(json_t *json, const char *key)
 static void test_the_status(void **state)
 {
     (void)state;
-    static struct history h;
+    static struct facts_past h;
     struct facts f = all_is_well();
     json_t *json = document(&f, &h); /* of a replica that has just begun */
     assert_string_equal(json_string_value(at(json, "replica")), "replica-1");
@@ -193,7 +193,7 @@ static void test_the_status(void **state)
         struct history_sample s = {.at_ms = i * HISTORY_STEP_MS, .connections = i};
         s.received[LANE_EVENT] = 20 * i;
         s.buckets[LANE_EVENT][2] = 20 * i;
-        history_add(&h, &s);
+        history_add(&h.history, &s);
     }
     json = document(&f, &h);
     assert_string_equal(json_string_value(at(json, "state")), "draining");

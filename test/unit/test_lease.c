@@ -20,11 +20,24 @@ static void test_times(void **state)
         {"2026-11-28T03:15:00.123456789Z", 1795835700123456},
         {"2024-02-29T23:59:59.999999Z", 1709251199999999},
     };
-    static const char *const bad[] = {
-        "", "2026", "2026-11-28", "2026-11-28T03:15:00", "2026-11-28T03:15:00.Z", "2026-11-28T03:15:00+01:00",
-        "2026-13-28T03:15:00Z", "2026-00-28T03:15:00Z", "2026-11-32T03:15:00Z", "2026-11-28T24:15:00Z",
-        "2026-11-28T03:60:00Z", "2026-11-28T03:15:61Z", "1969-12-31T23:59:59Z", "2026-11-28 03:15:00Z",
-        "2026-11-28T03:15:00.1234567890Z", "2026-11-28T03:15:00ZZ", "x026-11-28T03:15:00Z", "2026-1-28T03:15:00Z"};
+    static const char *const bad[] = {"",
+                                      "2026",
+                                      "2026-11-28",
+                                      "2026-11-28T03:15:00",
+                                      "2026-11-28T03:15:00.Z",
+                                      "2026-11-28T03:15:00+01:00",
+                                      "2026-13-28T03:15:00Z",
+                                      "2026-00-28T03:15:00Z",
+                                      "2026-11-32T03:15:00Z",
+                                      "2026-11-28T24:15:00Z",
+                                      "2026-11-28T03:60:00Z",
+                                      "2026-11-28T03:15:61Z",
+                                      "1969-12-31T23:59:59Z",
+                                      "2026-11-28 03:15:00Z",
+                                      "2026-11-28T03:15:00.1234567890Z",
+                                      "2026-11-28T03:15:00ZZ",
+                                      "x026-11-28T03:15:00Z",
+                                      "2026-1-28T03:15:00Z"};
     int64_t us;
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
@@ -52,8 +65,8 @@ static void test_format_is_parse_backwards(void **state)
 
 static json_t *lease(const char *renewed)
 {
-    return json_pack("{s:{s:s}, s:{s:s, s:i}}", "metadata", "resourceVersion", "7", "spec", "renewTime", renewed,
-                     "leaseDurationSeconds", 40);
+    return json_pack("{s:{s:s}, s:{s:s, s:i}}", "metadata", "resourceVersion", "7", "spec",
+                     "renewTime", renewed, "leaseDurationSeconds", 40);
 }
 
 static const char *renew_time(const json_t *l)
