@@ -210,6 +210,17 @@ void acceptor_pump(struct acceptor *a)
         uv_timer_start(&a->pump, on_pump, wait_ms ? wait_ms : 1, 0);
 }
 
+void acceptor_turn(struct acceptor *a)
+{
+    admission_turned(&a->admission);
+    acceptor_pump(a);
+}
+
+void acceptor_handshake_stepped(struct acceptor *a)
+{
+    admission_stepped(&a->admission);
+}
+
 void acceptor_handshake_done(struct acceptor *a)
 {
     admission_done(&a->admission);

@@ -33,6 +33,10 @@ int acceptor_init(struct acceptor *a, struct hub_loop *loop, int fd,
                   const struct admission_limits *limits) __attribute__((warn_unused_result));
 /* Begins what may begin now. Outside libwebsockets' callbacks. */
 void acceptor_pump(struct acceptor *a);
+/* A turn of the loop has ended: begins what may begin now. */
+void acceptor_turn(struct acceptor *a);
+/* A handshake that was begun has computed a step of TLS. */
+void acceptor_handshake_stepped(struct acceptor *a);
 /* A handshake that was begun has ended; the next one begins with the next acceptor_pump(). */
 void acceptor_handshake_done(struct acceptor *a);
 /* Each tick: time limits. */

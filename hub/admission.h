@@ -3,7 +3,14 @@
  * A fleet that lost its replica arrives in lockstep. A handshake costs half a millisecond of CPU
  * and kilobytes of memory, so they are begun at a bounded rate and a bounded number at once; who
  * has to wait costs a file descriptor only. Those that wait are served first come, first served.
- * When too many wait, the oldest is dropped: it is the one whose client gives up next. */
+ * When too many wait, the oldest is dropped: it is the one whose client gives up next.
+ *
+ * Established sessions come before new ones. In one turn of the loop every handshake in flight may
+ * have a step to compute, of 0.3 ms, and a lease renewal waits behind all of them. So the number in
+ * flight has a window, as TCP has: a turn with too many steps halves it, else it grows with each
+ * handshake that ends while it is used up, to `inflight` at most; when nothing is in flight it
+ * begins anew. Handshakes that wait for distant peers cost no turn much and open it; a crowd next
+ * door keeps it small, and is not served later for that: the CPU is its limit. */
 #ifndef HUB_ADMISSION_H
 #define HUB_ADMISSION_H
 
@@ -11,6 +18,11 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* More steps in one turn are too many: two turns are what a message may have to wait for. */
+#define ADMISSION_STEPS_PER_TURN 12
+/* The window of a new listener, and the smallest there is. */
+#define ADMISSION_WINDOW 8
 
 struct admission_limits {
     uint64_t rate;     /* handshakes begun a second; 0: no limit */
@@ -31,6 +43,8 @@ struct admission {
     struct bucket tokens;
     struct admission_entry *queue; /* a utlist: oldest first */
     size_t waiting, inflight;
+    size_t window;       /* in flight at once, for now */
+    size_t steps, ended; /* in this turn */
 };
 
 void admission_init(struct admission *a, const struct admission_limits *limits, uint64_t now_ms);
@@ -45,6 +59,10 @@ struct admission_entry *admission_expired(struct admission *a, uint64_t now_ms);
 struct admission_entry *admission_next(struct admission *a, uint64_t now_ms);
 /* A handshake that was begun has ended, one way or the other. */
 void admission_done(struct admission *a);
+/* A handshake in flight has computed a step. */
+void admission_stepped(struct admission *a);
+/* A turn of the loop is over. */
+void admission_turned(struct admission *a);
 /* Takes the oldest out of the queue whatever the limits say (the listener closes), or NULL. */
 struct admission_entry *admission_pop(struct admission *a);
 /* Milliseconds until admission_next() may have one for reasons of time alone; UINT64_MAX: only

@@ -290,7 +290,7 @@ static void on_after_io(uv_check_t *check)
 {
     struct hub_loop *loop = check->data;
     session_settle_all(loop);
-    acceptor_pump(&loop->acceptor);
+    acceptor_turn(&loop->acceptor);
 }
 
 static void *run(void *argument)

@@ -85,7 +85,11 @@ static void on_tls_info(const SSL *ssl, int where, int ret)
 {
     struct session *s = session_of_tls(ssl);
     bool peer_left;
-    if (!s || s->state != SESSION_HANDSHAKE || s->has_tls)
+    if (!s || s->state != SESSION_HANDSHAKE)
+        return;
+    if ((where & SSL_CB_ACCEPT_EXIT) == SSL_CB_ACCEPT_EXIT)
+        acceptor_handshake_stepped(&s->loop->acceptor);
+    if (s->has_tls)
         return;
     if (where & SSL_CB_HANDSHAKE_DONE) {
         s->has_tls = true;

@@ -64,8 +64,10 @@ static void test_rate_is_bounded(void **state)
     admission_init(&a, &limits, T0);
     push_all(&a, e, 500, T0);
     for (uint64_t now = T0; now <= T0 + 2000; now++)
-        while (admission_next(&a, now))
+        while (admission_next(&a, now)) {
+            admission_done(&a);
             begun++;
+        }
     /* the burst, and a hundred a second */
     assert_int_equal(205, begun);
 }
@@ -134,6 +136,110 @@ static void test_pop_ignores_limits(void **state)
     assert_int_equal(0, a.inflight);
 }
 
+/* As many as may begin now. */
+static size_t begin_all(struct admission *a)
+{
+    size_t n = 0;
+    while (admission_next(a, T0))
+        n++;
+    return n;
+}
+
+static void turn_with(struct admission *a, size_t steps)
+{
+    for (size_t i = 0; i < steps; i++)
+        admission_stepped(a);
+    admission_turned(a);
+}
+
+static void test_window_opens_and_closes(void **state)
+{
+    static struct admission_entry e[1000];
+    struct admission_limits limits = roomy;
+    struct admission a;
+    (void)state;
+    limits.waiting = 1000;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 1000, T0);
+    assert_int_equal(ADMISSION_WINDOW, begin_all(&a));
+    assert_true(admission_wait_ms(&a, T0) == UINT64_MAX);
+    /* Each that ends makes room for two, up to the limit. */
+    admission_done(&a);
+    turn_with(&a, ADMISSION_STEPS_PER_TURN);
+    assert_int_equal(2, begin_all(&a));
+    for (int i = 0; i < 200; i++) {
+        admission_done(&a);
+        turn_with(&a, 1);
+        begin_all(&a);
+    }
+    assert_int_equal(limits.inflight, a.inflight);
+    /* A turn with too many steps halves it: those in flight go on, none begins. */
+    for (int i = 0; i < 10; i++)
+        admission_done(&a);
+    turn_with(&a, ADMISSION_STEPS_PER_TURN + 1);
+    assert_int_equal(limits.inflight / 2, a.window);
+    assert_int_equal(0, begin_all(&a));
+    for (int i = 0; i < 10; i++)
+        turn_with(&a, 1000);
+    assert_int_equal(ADMISSION_WINDOW, a.window);
+}
+
+static void test_window_that_is_not_used_does_not_open(void **state)
+{
+    struct admission_entry e[4];
+    struct admission_limits limits = roomy;
+    struct admission a;
+    (void)state;
+    admission_init(&a, &limits, T0);
+    for (int i = 0; i < 100; i++) {
+        push_all(&a, e, 4, T0);
+        assert_int_equal(4, begin_all(&a));
+        for (int k = 0; k < 4; k++)
+            admission_done(&a);
+        turn_with(&a, 4);
+    }
+    assert_int_equal(ADMISSION_WINDOW, a.window);
+}
+
+static void test_window_begins_anew_after_a_storm(void **state)
+{
+    static struct admission_entry e[500];
+    struct admission_limits limits = roomy;
+    struct admission a;
+    (void)state;
+    limits.waiting = 500;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 500, T0);
+    for (int i = 0; i < 40; i++) {
+        assert_true(begin_all(&a) > 0);
+        for (int k = 0; k < ADMISSION_WINDOW / 2; k++)
+            admission_done(&a);
+        turn_with(&a, ADMISSION_WINDOW);
+    }
+    assert_true(a.window > 4 * ADMISSION_WINDOW);
+    while (a.inflight > 0)
+        admission_done(&a);
+    turn_with(&a, 1);
+    assert_int_equal(ADMISSION_WINDOW, a.window);
+}
+
+static void test_window_never_opens_beyond_the_limit(void **state)
+{
+    static struct admission_entry e[100];
+    struct admission_limits limits = roomy;
+    struct admission a;
+    (void)state;
+    limits.inflight = 3;
+    admission_init(&a, &limits, T0);
+    push_all(&a, e, 100, T0);
+    for (size_t i = 0; i < 20; i++) {
+        begin_all(&a);
+        assert_int_equal(3, a.inflight);
+        admission_done(&a);
+        turn_with(&a, i % 2 * 1000);
+    }
+}
+
 /* ---- the bucket ---- */
 
 static void test_bucket_begins_full(void **state)
@@ -194,6 +300,10 @@ int main(void)
         cmocka_unit_test(test_oldest_leaves_a_full_queue),
         cmocka_unit_test(test_waiting_too_long),
         cmocka_unit_test(test_pop_ignores_limits),
+        cmocka_unit_test(test_window_opens_and_closes),
+        cmocka_unit_test(test_window_that_is_not_used_does_not_open),
+        cmocka_unit_test(test_window_begins_anew_after_a_storm),
+        cmocka_unit_test(test_window_never_opens_beyond_the_limit),
         cmocka_unit_test(test_bucket_begins_full),
         cmocka_unit_test(test_bucket_never_exceeds_its_burst),
         cmocka_unit_test(test_bucket_debt),
