@@ -161,12 +161,12 @@ for part in unit sim golden devapi system fuzz asan tsan; do
         ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=test/lsan.supp:print_suppressions=0 \
             UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 units asan-unit "$B/asan/unit"
         ISTHMUS_HUB=$B/asan/isthmus ISTHMUS_SANITIZER=asan \
-            run_pytest asan -n 2 -m sanitize $long test/system
+            run_pytest asan -n "$jobs" -m sanitize $long test/system
         ;;
     tsan)
         build_with B="$B/tsan" SAN=thread "$B/tsan/isthmus" || continue
         ISTHMUS_HUB=$B/tsan/isthmus ISTHMUS_SANITIZER=tsan \
-            run_pytest tsan -n 2 -m sanitize $long test/system
+            run_pytest tsan -n "$jobs" -m sanitize $long test/system
         ;;
     esac
 done

@@ -80,19 +80,19 @@ def test_the_page_may_load_nothing_from_elsewhere(hub):
 
 
 @pytest.mark.sanitize
-@pytest.mark.parametrize("page", PAGES)
-def test_head_says_what_get_says_without_the_body(hub, page):
-    got, body = hub.ask_admin("GET", page)
-    head, nothing = hub.ask_admin("HEAD", page)
-    assert (got.status, head.status, nothing) == (200, 200, b"")
-    assert body
-    assert head.headers["Content-Type"] == got.headers["Content-Type"]
+def test_head_says_what_get_says_without_the_body(hub):
+    for page in PAGES:
+        got, body = hub.ask_admin("GET", page)
+        head, nothing = hub.ask_admin("HEAD", page)
+        assert (got.status, head.status, nothing) == (200, 200, b""), page
+        assert body, page
+        assert head.headers["Content-Type"] == got.headers["Content-Type"], page
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("page", ["/", "/status", "/metrics", "/nothing"])
-def test_it_only_reads(hub, method, page):
-    assert hub.ask_admin(method, page)[0].status == 405
+def test_it_only_reads(hub):
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        for page in ("/", "/status", "/metrics", "/nothing"):
+            assert hub.ask_admin(method, page)[0].status == 405, (method, page)
     assert hub.admin("/livez")[0] == 200
 
 
@@ -107,10 +107,9 @@ def test_one_connection_serves_requests_with_bodies_and_without(hub):
     connection.close()
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/status/", "/metricsx", "/..%2fstatus/x", "/debug/pprof",
-                                  "/ca.crt", "/edge.crt"])
-def test_what_is_not_there_is_not_found(hub, path):
-    assert hub.ask_admin("GET", path)[0].status == 404
+def test_what_is_not_there_is_not_found(hub):
+    for path in ("/nothing", "/status/", "/metricsx", "/..%2fstatus/x", "/debug/pprof", "/ca.crt", "/edge.crt"):
+        assert hub.ask_admin("GET", path)[0].status == 404, path
 
 
 @pytest.mark.sanitize
