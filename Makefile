@@ -71,7 +71,7 @@ deps:
 .PHONY: programs
 programs: $(B)/isthmus $(B)/devapi $(B)/edgesim $(if $(SIM),$(B)/balance-sim)
 
-## make run         a development API server, the hub and a fleet of simulated edges, live in the terminal
+## make run         a development API server, three replicas and a fleet of simulated edges, live in the terminal
 run:
 	@scripts/deps.sh run
 	@$(MAKE) $(JOBS) --no-print-directory programs

@@ -22,7 +22,7 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 B=${B:-build}
-replicas=${REPLICAS:-1}
+replicas=${REPLICAS:-3}
 nodes=${NODES:-$((replicas > 1 ? 600 : 200))}
 duration=${DURATION:-0}
 kill_after=${KILL_AFTER:-20}

@@ -40,13 +40,15 @@ class Run:
     def children(self):
         """{program: pid} of what works in its folder."""
         found = {}
-        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
             try:
-                words = path.read_bytes().decode().split("\0")
+                # redis-server writes its title over its arguments.
+                about = [(path / "cmdline").read_bytes().decode(), os.readlink(path / "cwd")]
+                name = (path / "comm").read_text().strip()
             except OSError:
                 continue
-            if any(str(self.folder / "isthmus-run.") in word for word in words[1:]):
-                found[os.path.basename(words[0])] = int(path.parent.name)
+            if any(str(self.folder / "isthmus-run.") in text for text in about):
+                found[name] = int(path.name)
         return found
 
     def folders(self):
@@ -83,6 +85,26 @@ def test_it_shows_a_fleet_and_ends_cleanly_on_ctrl_c(run):
     os.killpg(it.popen.pid, signal.SIGINT)
     assert it.wait() == 0, it.text()
     assert it.text().rstrip().endswith("done")
+    assert not it.children() and not it.folders()
+
+
+# All of it at a tenth of real time.
+FAST_HUB = ("--balance-period 500ms --observe-seconds 3s --inflight-timeout 9s --release-window 1s --bridge-seconds 9s "
+            "--bridge-period 1s --edge-away 3s --edge-redial 500ms --move-cooldown 20s --release-max-fraction 0.3 "
+            "--keepalive-timeout 5s")
+
+
+def test_the_show_of_three_replicas_ends_even(run):
+    it = run(REPLICAS="3", NODES="60", KILL_AFTER="2", START_AFTER="9", HUB_FLAGS=FAST_HUB,
+             EDGE_FLAGS="--time-scale 10")
+    it.wait_for(r"isthmus-1 is killed\. Its 20 edges")
+    it.wait_for(r"connected 60/60 .* isthmus-0=30 isthmus-1=- isthmus-2=30")
+    it.wait_for(r"isthmus-1 is started again")
+    it.wait_for(r"The load is even again", 90)
+    it.wait_for(r"connected 60/60 ready 60 .* isthmus-0=20 isthmus-1=20 isthmus-2=20")
+    assert set(it.children()) >= {"isthmus", "devapi", "edgesim", "redis-server", "haproxy"}
+    os.killpg(it.popen.pid, signal.SIGINT)
+    assert it.wait() == 0, it.text()
     assert not it.children() and not it.folders()
 
 
