@@ -82,11 +82,8 @@ static void on_disconnect(const redisAsyncContext *context, int status)
 {
     struct redis_link *link = context->data;
     (void)status;
-    if (!link)
-        return;
-    link->context = NULL;
-    break_link(link,
-               context->errstr && *context->errstr ? context->errstr : "closed by the server");
+    if (link)
+        end_link(link, context->errstr, "closed by the server");
 }
 
 /* ---- greeting ---- */
