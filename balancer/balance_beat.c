@@ -64,11 +64,15 @@ static void describe(struct balancer *b, struct beat *beat, uint64_t now_ms)
         .arrived = (const char *const *)l->arrived.items,
         .arrived_count = l->arrived.sent,
         .bridged = (const char *const *)l->bridged.items,
+        .bridged_at_ms = l->bridged.at_ms,
         .bridged_count = l->bridged.sent,
         .released = (const char *const *)l->released.items,
+        .released_at_ms = l->released.at_ms,
         .released_count = l->released.sent,
         .refused = (const char *const *)l->refused.items,
         .refused_count = l->refused.sent,
+        .now_ms = now_ms,
+        .has_moves = l->sent_moves,
     };
     b->is_list_asked = b->decision.wants_flight_list && !b->is_leaving;
     if (b->is_list_asked)

@@ -132,6 +132,12 @@ void balance_step(struct balancer *b)
 
 /* ---- what the owner reports ---- */
 
+/* The owner's count and ours differ, which is a bug, or an event that found no memory. */
+static void say_books_differ(const char *what)
+{
+    log_limited(LOG_LEVEL_ERROR, "balance_books_differ", F_STR("what", what));
+}
+
 void balancer_arrived(struct balancer *b, const char *node)
 {
     b->counters.arrived++;
@@ -152,14 +158,17 @@ void balancer_replaced(struct balancer *b, const char *node)
 void balancer_lost(struct balancer *b, uint32_t count)
 {
     b->counters.lost += count;
-    ledger_lost(&b->ledger, count);
+    if (!ledger_lost(&b->ledger, count))
+        say_books_differ("lost");
 }
 
 void balancer_released(struct balancer *b, const char *node, bool is_bridged)
 {
     uint64_t now_ms = balance_now_ms();
     b->counters.released++;
-    ledger_released(&b->ledger, node, is_bridged, now_ms);
+    bool is_move = b->decision.phase != BALANCER_DRAIN;
+    if (!ledger_released(&b->ledger, node, is_bridged, is_move, now_ms))
+        say_books_differ("released");
     balancer_plan_released(&b->plan, 1, now_ms);
 }
 

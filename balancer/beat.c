@@ -20,6 +20,12 @@ static void add_names(struct redis_args *args, const char *const *names, size_t 
         redis_args_add(args, names[i]);
 }
 
+static void add_ages(struct redis_args *args, const uint64_t *at_ms, size_t count, uint64_t now_ms)
+{
+    for (size_t i = 0; i < count; i++)
+        redis_args_add_number(args, now_ms - at_ms[i]);
+}
+
 static void add_list_request(struct redis_args *args, const struct beat *b)
 {
     if (b->wants_list)
@@ -49,7 +55,7 @@ void beat_encode(const struct beat *b, const struct balancer_config *c, struct r
     redis_args_add_number(args, b->want);
     redis_args_add_number(args, (uint64_t)llround(c->release_max_fraction * 1e6));
     redis_args_add_number(args, c->moves_per_hour);
-    redis_args_add_number(args, b->state != BALANCER_DRAINING);
+    redis_args_add_number(args, b->has_moves);
     redis_args_add_number(args, b->lost);
     redis_args_add_number(args, b->unnamed);
     redis_args_add_format(args, "%016" PRIx64, b->nonce);
@@ -62,6 +68,8 @@ void beat_encode(const struct beat *b, const struct balancer_config *c, struct r
     add_names(args, b->bridged, b->bridged_count);
     add_names(args, b->released, b->released_count);
     add_names(args, b->refused, b->refused_count);
+    add_ages(args, b->bridged_at_ms, b->bridged_count, b->now_ms);
+    add_ages(args, b->released_at_ms, b->released_count, b->now_ms);
 }
 
 /* ---- reading ---- */

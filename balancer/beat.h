@@ -28,8 +28,11 @@ struct beat {
     uint32_t want;
     uint32_t lost, unnamed;
     const char *const *arrived, *const *refused;
-    const char *const *bridged, *const *released; /* let go: with a bridged lease, without */
+    const char *const *bridged, *const *released;   /* let go: with a bridged lease, without */
+    const uint64_t *bridged_at_ms, *released_at_ms; /* when, beside them */
     size_t arrived_count, bridged_count, released_count, refused_count;
+    uint64_t now_ms;       /* on the clock of these */
+    bool has_moves;        /* some of them were let go to balance, not in a drain */
     bool wants_list;       /* of nodes in flight: those with this deadline and later ones, */
     uint64_t list_from_ms; /* but for the first so many of them */
     size_t list_skip;

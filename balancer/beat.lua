@@ -37,7 +37,7 @@
 --      25... names, then for each of the released: milliseconds since it was let go
 local K_EPOCH, K_RECORDS, K_FLIGHT, K_META = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local K_AWAY, K_LOST, K_LOST_N, K_STAT = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
-local BACKWARD_MS, OVERDUE_MAX, LIST_MAX = 1000, 1000, 1000
+local BACKWARD_MS, OVERDUE_MAX, LIST_MAX = 1000, 1000, 4000
 local HOUR_PARTS, PART_MS = 12, 300000
 
 local call = redis.call

@@ -25,20 +25,24 @@ static bool names_reserve(struct ledger_names *names)
         return true;
     size_t room = names->room ? names->room * 2 : 64;
     char **items = realloc(names->items, room * sizeof(*items));
-    if (!items)
+    if (items)
+        names->items = items;
+    uint64_t *at_ms = items ? realloc(names->at_ms, room * sizeof(*at_ms)) : NULL;
+    if (!at_ms)
         return false;
-    names->items = items;
+    names->at_ms = at_ms;
     names->room = room;
     return true;
 }
 
-static bool names_add(struct ledger_names *names, const char *node)
+static bool names_add(struct ledger_names *names, const char *node, uint64_t at_ms)
 {
     if (names->count - names->sent >= LEDGER_WAITING_NAMES || !names_reserve(names))
         return false;
     char *copy = strdup(node);
     if (!copy)
         return false;
+    names->at_ms[names->count] = at_ms;
     names->items[names->count++] = copy;
     return true;
 }
@@ -48,9 +52,11 @@ static void names_remove(struct ledger_names *names, size_t from, size_t count)
     for (size_t i = from; i < from + count; i++)
         free(names->items[i]);
     names->count -= count;
-    if (names->count > from)
-        memmove(&names->items[from], &names->items[from + count],
-                (names->count - from) * sizeof(*names->items));
+    size_t behind = names->count - from;
+    if (behind == 0)
+        return;
+    memmove(&names->items[from], &names->items[from + count], behind * sizeof(*names->items));
+    memmove(&names->at_ms[from], &names->at_ms[from + count], behind * sizeof(*names->at_ms));
 }
 
 /* Takes a name back that no batch holds yet; the newest first, it is the likeliest. */
@@ -93,6 +99,7 @@ static void names_fini(struct ledger_names *names)
     if (names->count > 0)
         names_remove(names, 0, names->count);
     free(names->items);
+    free(names->at_ms);
 }
 
 /* ---- who was let go here ---- */
@@ -155,7 +162,7 @@ void ledger_fini(struct ledger *l)
 
 static void announce_arrival(struct ledger *l, const char *node)
 {
-    if (!names_add(&l->arrived, node))
+    if (!names_add(&l->arrived, node, 0))
         l->unnamed++;
 }
 
@@ -178,26 +185,32 @@ void ledger_replaced(struct ledger *l, const char *node)
     l->lost++;
 }
 
-void ledger_lost(struct ledger *l, uint32_t count)
+bool ledger_lost(struct ledger *l, uint32_t count)
 {
-    assert(l->live >= count);
-    l->live -= count;
-    l->lost += count;
+    uint32_t known = count < l->live ? count : l->live;
+    l->live -= known;
+    l->lost += known;
+    return known == count;
 }
 
-void ledger_released(struct ledger *l, const char *node, bool is_bridged, uint64_t now_ms)
+bool ledger_released(struct ledger *l, const char *node, bool is_bridged, bool is_move,
+                     uint64_t now_ms)
 {
-    assert(l->live > 0);
+    if (l->live == 0)
+        return false;
     l->live--;
-    if (names_add(is_bridged ? &l->bridged : &l->released, node))
+    if (names_add(is_bridged ? &l->bridged : &l->released, node, now_ms)) {
+        l->has_moves |= is_move;
         own_add(l, node, now_ms);
-    else
+    } else {
         l->lost++;
+    }
+    return true;
 }
 
 void ledger_refused(struct ledger *l, const char *node)
 {
-    names_add(&l->refused, node); /* an estimate anyway: time bounds refusals too */
+    names_add(&l->refused, node, 0); /* an estimate anyway: time bounds refusals too */
 }
 
 void ledger_forget_lost(struct ledger *l)
@@ -213,6 +226,9 @@ static void close_batch(struct ledger *l)
     l->sent_lost = l->lost;
     l->sent_unnamed = l->unnamed;
     l->lost = l->unnamed = 0;
+    l->sent_moves = l->has_moves;
+    if (l->bridged.sent == l->bridged.count && l->released.sent == l->released.count)
+        l->has_moves = false;
     l->has_batch = true;
     l->seq++;
     l->live_told += (int64_t)l->arrived.sent + l->sent_unnamed - l->sent_lost;

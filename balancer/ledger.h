@@ -25,6 +25,7 @@
 /* Names in the order they came; the first `sent` of them are in the batch. */
 struct ledger_names {
     char **items;
+    uint64_t *at_ms; /* beside them: when each was let go; for others nothing */
     size_t sent, count, room;
 };
 
@@ -36,6 +37,7 @@ struct ledger {
     struct ledger_names arrived, bridged, released, refused; /* released: not bridged */
     uint32_t lost, unnamed;                                  /* waiting */
     uint32_t sent_lost, sent_unnamed;                        /* in the batch */
+    bool has_moves, sent_moves; /* some were let go to balance, not in a drain: waiting, sent */
     bool has_batch;
     uint64_t seq, acked; /* numbers of the last batch made, and acknowledged; from 1 */
     struct ledger_own *own;
@@ -48,8 +50,11 @@ void ledger_fini(struct ledger *l);
  * before, less than what ledger_prune() keeps. */
 bool ledger_arrived(struct ledger *l, const char *node);
 void ledger_replaced(struct ledger *l, const char *node);
-void ledger_lost(struct ledger *l, uint32_t count);
-void ledger_released(struct ledger *l, const char *node, bool is_bridged, uint64_t now_ms);
+/* False: more than there are; then as many as there are. */
+bool ledger_lost(struct ledger *l, uint32_t count);
+/* `is_move`: to balance, not in a drain. False: there was none to let go. */
+bool ledger_released(struct ledger *l, const char *node, bool is_bridged, bool is_move,
+                     uint64_t now_ms);
 void ledger_refused(struct ledger *l, const char *node);
 
 /* Forgets who was let go more than `keep_ms` ago. */

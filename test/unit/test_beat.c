@@ -21,6 +21,8 @@ static struct beat_answer answer;
 
 static const char *const names[] = {"n1", "n2", "n3", "n4"};
 
+static const uint64_t let_go_ms[] = {900, 750};
+
 static struct beat a_beat(void)
 {
     return (struct beat){.group = "west",
@@ -43,6 +45,10 @@ static struct beat a_beat(void)
                          .bridged_count = 1,
                          .released = names + 2,
                          .released_count = 1,
+                         .bridged_at_ms = let_go_ms,
+                         .released_at_ms = let_go_ms + 1,
+                         .now_ms = 1000,
+                         .has_moves = true,
                          .refused = names + 3,
                          .refused_count = 1};
 }
@@ -79,9 +85,11 @@ static void test_encode(void **state)
         text, "8 isthmus:{west}:epoch isthmus:{west}:records isthmus:{west}:flight "
               "isthmus:{west}:meta isthmus:{west}:away isthmus:{west}:lost isthmus:{west}:lost_n "
               "isthmus:{west}:stat hub-1/00000000000000ab 7 6 5001 5000 90000 10 "
-              "1 100 90 1 2 1 1 0 3 100000 0 1 4 5 00000000000000cd - 0 4000 1 2 1 1 n1 n2 n3 n4");
+              "1 100 90 1 2 1 1 0 3 100000 0 1 4 5 00000000000000cd - 0 4000 1 2 1 1 n1 n2 n3 n4 "
+              "100 250");
     beat.wants_list = beat.is_leaving = true;
     beat.state = BALANCER_DRAINING;
+    beat.has_moves = false;
     beat.list_from_ms = 123;
     beat.list_skip = 2;
     beat.arrived_count = beat.bridged_count = beat.released_count = beat.refused_count = 0;

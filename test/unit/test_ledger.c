@@ -53,7 +53,7 @@ static void test_batches(void **state)
     expect_batch(2, 0, 0, 0, 2);
     assert_string_equal(l.arrived.items[0], "a");
     /* Not acknowledged: what comes now waits, and the same batch goes again. */
-    ledger_released(&l, "a", true, 10);
+    ledger_released(&l, "a", true, true, 10);
     ledger_lost(&l, 1);
     ledger_freeze(&l, false);
     assert_int_equal(l.seq, 2);
@@ -64,6 +64,8 @@ static void test_batches(void **state)
     ledger_freeze(&l, false);
     expect_batch(0, 1, 0, 1, 0);
     assert_string_equal(l.bridged.items[0], "a");
+    assert_int_equal(l.bridged.at_ms[0], 10);
+    assert_true(l.sent_moves);
     ledger_acknowledge(&l);
     assert_int_equal(ledger_unreported(&l), 0);
 }
@@ -76,9 +78,9 @@ static void test_own_returns(void **state)
     ledger_arrived(&l, "c");
     ledger_freeze(&l, false);
     ledger_acknowledge(&l);
-    ledger_released(&l, "a", true, 1000);
-    ledger_released(&l, "b", false, 2000);
-    ledger_released(&l, "c", false, 3000);
+    ledger_released(&l, "a", true, true, 1000);
+    ledger_released(&l, "b", false, true, 2000);
+    ledger_released(&l, "c", false, true, 3000);
     assert_true(ledger_arrived(&l, "b")); /* before anybody heard of it */
     ledger_freeze(&l, false);
     expect_batch(0, 1, 1, 0, 1);
@@ -90,6 +92,43 @@ static void test_own_returns(void **state)
     expect_batch(2, 0, 0, 0, 3);
     ledger_acknowledge(&l);
     assert_false(ledger_arrived(&l, "c")); /* once */
+}
+
+/* What does not add up is said, and does no harm. */
+static void test_more_than_there_are(void **state)
+{
+    (void)state;
+    ledger_arrived(&l, "a");
+    assert_false(ledger_lost(&l, 3));
+    assert_int_equal(l.live, 0);
+    assert_false(ledger_released(&l, "a", true, true, 1));
+    ledger_freeze(&l, false);
+    expect_batch(1, 0, 0, 1, 0);
+}
+
+/* Whether any was let go to balance goes with the batch that names them, and with what is left. */
+static void test_moves(void **state)
+{
+    (void)state;
+    char name[16];
+    for (size_t i = 0; i < LEDGER_BATCH_NAMES + 1; i++) {
+        snprintf(name, sizeof(name), "n%zu", i);
+        ledger_arrived(&l, name);
+        ledger_released(&l, name, true, i == 0, 1);
+    }
+    ledger_freeze(&l, false);
+    assert_true(l.sent_moves);
+    ledger_acknowledge(&l);
+    ledger_freeze(&l, false);
+    assert_true(l.sent_moves);
+    ledger_acknowledge(&l);
+    ledger_freeze(&l, false);
+    assert_false(l.sent_moves);
+    ledger_acknowledge(&l);
+    ledger_arrived(&l, "a");
+    ledger_released(&l, "a", true, false, 1);
+    ledger_freeze(&l, false);
+    assert_false(l.sent_moves);
 }
 
 static void test_replaced(void **state)
@@ -126,7 +165,7 @@ static void test_bounds(void **state)
     ledger_acknowledge(&l);
     for (size_t i = 0; i < LEDGER_BATCH_NAMES; i++) {
         snprintf(name, sizeof(name), "n%zu", i);
-        ledger_released(&l, name, i % 2 == 0, 1);
+        ledger_released(&l, name, i % 2 == 0, true, 1);
     }
     ledger_freeze(&l, false);
     expect_batch(0, LEDGER_BATCH_NAMES / 2, LEDGER_BATCH_NAMES / 2, 0, 10);
@@ -169,7 +208,7 @@ static void test_leaving(void **state)
 {
     (void)state;
     arrive_many(LEDGER_BATCH_NAMES + 100);
-    ledger_released(&l, "n1", true, 1);
+    ledger_released(&l, "n1", true, true, 1);
     ledger_freeze_all(&l);
     expect_batch(LEDGER_BATCH_NAMES, 1, 0, LEDGER_BATCH_NAMES + 99, 0);
     assert_int_equal(l.sent_unnamed, 100);
@@ -187,10 +226,10 @@ static void test_no_memory(void **state)
         heap_fail_nth(n);
         ledger_arrived(&l, "a");
         ledger_arrived(&l, "b");
-        ledger_released(&l, "a", true, 1);
+        ledger_released(&l, "a", true, true, 1);
         ledger_refused(&l, "x");
         ledger_arrived(&l, "a");
-        ledger_released(&l, "b", false, 2);
+        ledger_released(&l, "b", false, true, 2);
         ledger_freeze(&l, false);
         bool has_failed = heap_fail_end();
         assert_int_equal(l.live, 1);
@@ -220,7 +259,7 @@ static void test_random_life(void **state)
             break;
         case 2:
             if (l.live > 0)
-                ledger_released(&l, name, random() % 2, (uint64_t)step);
+                ledger_released(&l, name, random() % 2, true, (uint64_t)step);
             break;
         case 3:
             if (l.live > 0)
@@ -253,7 +292,7 @@ int main(void)
         TEST(test_batches),     TEST(test_own_returns),   TEST(test_replaced),
         TEST(test_bounds),      TEST(test_omitted_names), TEST(test_waiting_is_bounded),
         TEST(test_old_losses),  TEST(test_leaving),       TEST(test_no_memory),
-        TEST(test_random_life),
+        TEST(test_random_life), TEST(test_moves),         TEST(test_more_than_there_are),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
