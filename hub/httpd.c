@@ -48,6 +48,7 @@ struct httpd_exchange {
     struct sockaddr_in6 peer;
     uint64_t deadline_ms;
     enum phase phase;
+    bool is_shut;                /* it only has to notice */
     void (*gone)(void *context); /* while deferred */
     void *gone_context;
     char path[PATH_BYTES], query[QUERY_BYTES];
@@ -76,6 +77,7 @@ struct httpd {
     SSL_CTX *tls;
     struct httpd_exchange *connections;
     unsigned count;
+    bool was_created; /* libwebsockets took the one that is being adopted */
     struct bucket accepts;
     bool is_listening; /* not while there is no token for another connection */
 };
@@ -370,12 +372,17 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
                     size_t size)
 {
     struct httpd_exchange *c;
+    struct httpd *h;
     switch (reason) {
     case LWS_CALLBACK_OPENSSL_LOAD_EXTRA_SERVER_VERIFY_CERTS:
         return set_up_tls(lws_context_user(lws_get_context(wsi)), user) == 0 ? 0 : -1;
     case LWS_CALLBACK_OPENSSL_PERFORM_CLIENT_CERT_VERIFICATION: /* 0 would take any certificate */
     case LWS_CALLBACK_HTTP_CONFIRM_UPGRADE:
         return 1;
+    case LWS_CALLBACK_WSI_CREATE:
+        h = lws_context_user(lws_get_context(wsi));
+        h->was_created = true;
+        return 0;
     case LWS_CALLBACK_RAW_ADOPT:
     case LWS_CALLBACK_RAW_RX:
     case LWS_CALLBACK_ESTABLISHED:
@@ -394,8 +401,25 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     }
 }
 
+/* So that nobody can fill all places by connecting and saying nothing. */
+static void make_room(struct httpd *h)
+{
+    struct httpd_exchange *c;
+    unsigned spare = h->options.max_connections / 8;
+    if (h->count + spare < h->options.max_connections)
+        return;
+    DL_FOREACH (h->connections, c) { /* the oldest first */
+        if (c->wsi && c->phase == PHASE_RECEIVING && !c->is_shut) {
+            c->is_shut = true;
+            shutdown(lws_get_socket_fd(c->wsi), SHUT_RDWR);
+            return;
+        }
+    }
+}
+
 static void adopt(struct httpd *h, int fd, const struct sockaddr_in6 *peer)
 {
+    make_room(h);
     struct httpd_exchange *c = h->count < h->options.max_connections ? calloc(1, sizeof(*c)) : NULL;
     if (!c) {
         log_limited(LOG_LEVEL_WARN, "http_connection_refused", F_U64("port", h->port),
@@ -417,9 +441,10 @@ static void adopt(struct httpd *h, int fd, const struct sockaddr_in6 *peer)
         .fd.sockfd = fd,
         .opaque = c,
     };
-    /* When it fails, the socket is closed, and WSI_DESTROY has run if there was a wsi. */
-    unsigned before = h->count;
-    if (!lws_adopt_descriptor_vhost_via_info(&description) && h->count == before && !c->wsi)
+    /* When it fails the socket is closed. If there was a wsi by then, WSI_DESTROY comes for it,
+     * perhaps only in a later turn of the loop. */
+    h->was_created = false;
+    if (!lws_adopt_descriptor_vhost_via_info(&description) && !h->was_created)
         forget(c);
 }
 
@@ -427,11 +452,23 @@ static void adopt(struct httpd *h, int fd, const struct sockaddr_in6 *peer)
 static bool may_accept(struct httpd *h)
 {
     unsigned rate = h->options.accept_rate;
-    if (rate == 0 || bucket_take(&h->accepts, rate, rate, uv_now(h->loop)))
+    if (rate == 0 || bucket_wait_ms(&h->accepts, rate, rate, uv_now(h->loop)) == 0)
         return true;
     uv_poll_stop(&h->listener);
     h->is_listening = false;
     return false;
+}
+
+static void take_in(struct httpd *h, int fd, const struct sockaddr_in6 *peer)
+{
+    const struct httpd_options *o = &h->options;
+    if (o->admit && !o->admit(o->context, peer)) {
+        close(fd);
+        return;
+    }
+    if (o->accept_rate > 0)
+        bucket_spend(&h->accepts, 1, o->accept_rate, o->accept_rate, uv_now(h->loop));
+    adopt(h, fd, peer);
 }
 
 static void on_listener(uv_poll_t *poll, int status, int events)
@@ -442,7 +479,7 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     for (int i = 0; status == 0 && i < ACCEPTS_PER_TURN && may_accept(h); i++) {
         int fd = socket_accept(h->fd, &peer);
         if (fd >= 0)
-            adopt(h, fd, &peer);
+            take_in(h, fd, &peer);
         else if (fd != -EINTR && fd != -ECONNABORTED)
             break; /* out of descriptors, too: the next turn tries again */
     }

@@ -67,7 +67,8 @@ struct httpd_options {
     const char *address;      /* HOST:PORT; borrowed until return */
     struct tls_material *tls; /* NULL: plain; borrowed until return. Clients may, but need not, show
                                  a certificate, see httpd_client_certificate() */
-    unsigned max_connections; /* further ones are closed at once */
+    unsigned max_connections; /* near it whoever has been waited for longest is closed, beyond it
+                                 further ones */
     unsigned accept_rate;     /* connections taken in a second, and at once; 0: any number */
     uint64_t timeout_ms;   /* for a request to arrive whole, for an answer to leave, and for an idle
                               connection */
@@ -76,6 +77,9 @@ struct httpd_options {
     /* What the server itself refuses: 405, 413, or 503 (too many connections; that one is not
      * told). May be NULL. */
     void (*refused)(void *context, unsigned status);
+    /* Whether a connection is taken at all, before TLS; else it is closed at once. NULL:
+     * everybody's is. */
+    bool (*admit)(void *context, const struct sockaddr_in6 *peer);
     void *context;
 };
 

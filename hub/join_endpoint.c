@@ -312,6 +312,18 @@ static void on_request(void *context, const struct httpd_request *q, struct http
         route(join, q, remote, r);
 }
 
+/* A handshake costs a thousand times what this does. Twice as many connections as requests may
+ * come, so that who asks too often is told so by an answer first. */
+static bool on_connection(void *context, const struct sockaddr_in6 *peer)
+{
+    struct join *join = context;
+    if (join_limit_take(&join->connections, &peer->sin6_addr, true, uv_now(join->loop)) ==
+        JOIN_LIMIT_PASSES)
+        return true;
+    count(JOIN_REQUESTS, JOIN_CONNECTION_LIMITED, 1);
+    return false;
+}
+
 static void on_refused(void *context, unsigned status)
 {
     (void)context;
@@ -346,11 +358,14 @@ int join_endpoint_open(struct join *join, struct errbuf *e)
                                           .max_body_bytes = BODY_BYTES,
                                           .handler = on_request,
                                           .refused = on_refused,
+                                          .admit = on_connection,
                                           .context = join};
     if (!c->https_address || !*c->https_address)
         return 0;
     (void)RAND_bytes((unsigned char *)&seed, sizeof(seed));
     join_limit_init(&join->limit, c->join_rate, c->join_address_rate, BURST_S, seed,
+                    uv_now(join->loop));
+    join_limit_init(&join->connections, 0, 2 * c->join_address_rate, BURST_S, seed,
                     uv_now(join->loop));
     int rc = open_client(join, e);
     if (rc == 0)

@@ -26,8 +26,9 @@ struct join {
 
     /* the endpoint */
     struct httpd *httpd;
-    struct apiclient *client; /* for its questions about nodes */
-    struct join_limit limit;
+    struct apiclient *client;      /* for its questions about nodes */
+    struct join_limit limit;       /* of requests */
+    struct join_limit connections; /* of connections, before TLS */
     struct join_lookup *lookups;
 
     /* the chore: from time to time, off the loop, the token is seen to and the server certificate

@@ -62,6 +62,8 @@
     X(INTERNAL, "internal", 500, "no certificate could be made\n")                                 \
     X(HTTP, "http", 0,                                                                             \
       "") /* the HTTP server refused it: too large, another method, too many connections */        \
+    X(CONNECTION_LIMITED, "connection_limited", 0,                                                 \
+      "")                  /* closed before TLS: too many from this address */                     \
     X(GONE, "gone", 0, "") /* the peer left before its answer */
 
 #define JOIN_RESULT_ENUM(id, ...) JOIN_##id,

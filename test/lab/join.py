@@ -43,7 +43,7 @@ def token(devapi):
     return out.strip()
 
 
-def ask(hub, method, path, headers=None, body=None, certificate=None, ca=None):
+def ask(hub, method, path, headers=None, body=None, certificate=None, ca=None, source=None):
     """(status, bytes); a GET may have a body, as EdgeCore's has."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca:
@@ -52,7 +52,8 @@ def ask(hub, method, path, headers=None, body=None, certificate=None, ca=None):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if certificate:
         context.load_cert_chain(*certificate)
-    connection = http.client.HTTPSConnection("127.0.0.1", hub.https_port, context=context, timeout=20)
+    connection = http.client.HTTPSConnection("127.0.0.1", hub.https_port, context=context, timeout=20,
+                                             source_address=(source, 0) if source else None)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()

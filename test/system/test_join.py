@@ -476,6 +476,39 @@ def test_who_shows_no_certificate_is_limited(lab, devapi):
     assert 429 in statuses and results(hub)["rate_limited"] == statuses.count(429)
 
 
+@pytest.mark.sanitize
+def test_who_connects_and_says_nothing_keeps_nobody_out(lab, devapi):
+    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "0", files=False)
+    silent = []
+    try:
+        for _ in range(400):
+            silent.append(socket.create_connection(("127.0.0.1", hub.https_port), 10))
+        assert ask(hub, "GET", "/ca.crt")[0] == 200
+        hub.status()
+    finally:
+        for one in silent:
+            one.close()
+    assert ask(hub, "GET", "/ca.crt")[0] == 200
+
+
+def test_an_address_that_connects_all_the_time_is_cut_off_alone(lab, devapi):
+    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "2", files=False)
+    for _ in range(60):
+        socket.create_connection(("127.0.0.1", hub.https_port), 10).close()
+    with pytest.raises(OSError):
+        ask(hub, "GET", "/ca.crt")
+    assert ask(hub, "GET", "/ca.crt", source="127.0.0.2")[0] == 200
+    assert results(hub)["connection_limited"] >= 40
+    wait_until("its bucket has filled", lambda: succeeds(hub))
+
+
+def succeeds(hub):
+    try:
+        return ask(hub, "GET", "/ca.crt")[0] == 200
+    except OSError:
+        return False
+
+
 def test_with_files_nothing_is_signed(lab, devapi, authority):
     hub = lab.hub(devapi, https=True)
     status, ca = ask(hub, "GET", "/ca.crt")

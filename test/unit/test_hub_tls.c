@@ -4,6 +4,7 @@
  * fence on every version we build with. */
 #include "hub/tls.h"
 
+#include "test/lib/heap.h"
 #include "test/lib/testcert.h"
 
 #include <errno.h>
@@ -221,6 +222,85 @@ static void test_who_gets_in(void **state)
     assert_false(takes(&node, TLS1_1_VERSION));
 }
 
+/* Where anybody may ask, but what is shown counts only for what it is. */
+static void let_in(const struct testcert *cert, int version, bool is_verified)
+{
+    struct paths p;
+    struct errbuf e;
+    struct tls_material *m;
+    struct pair pair;
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(0, tls_material_load(files(&p, "ca", "cert", "key"), &m, &e));
+    assert_int_equal(0, tls_context_configure_open(context, m));
+    tls_material_put(m);
+    connect_pair(&pair, context, new_client(cert, version));
+    assert_true(shake_hands(&pair));
+    assert_int_equal(cert != NULL, SSL_get0_peer_certificate(pair.server) != NULL);
+    if (cert)
+        assert_int_equal(is_verified, SSL_get_verify_result(pair.server) == X509_V_OK);
+    end_pair(&pair);
+}
+
+static void test_an_open_door_tells_who_comes(void **state)
+{
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        let_in(&node, versions[i], true);
+        let_in(&stranger, versions[i], false);
+        let_in(NULL, versions[i], false);
+    }
+}
+
+static X509 *certificate_of(const struct testcert *cert, EVP_PKEY **key)
+{
+    BIO *bio = BIO_new_mem_buf(cert->cert_pem, -1);
+    X509 *x = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    bio = BIO_new_mem_buf(cert->key_pem, -1);
+    *key = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+    BIO_free(bio);
+    return x;
+}
+
+static void test_material_from_memory(void **state)
+{
+    struct errbuf e = {{0}};
+    struct tls_material *m;
+    struct pair pair;
+    EVP_PKEY *key, *ca_key, *other_key;
+    unsigned char *der, *expected = NULL;
+    X509 *x = certificate_of(&server, &key), *authority = certificate_of(&ca, &ca_key),
+         *other = certificate_of(&other_server, &other_key);
+    (void)state;
+    assert_int_equal(-EINVAL, tls_material_create(x, other_key, authority, &m, &e));
+    assert_string_equal("the key is not the certificate's", e.text);
+    assert_int_equal(0, ERR_peek_error());
+    for (unsigned n = 1;; n++) {
+        heap_fail_nth(n);
+        int rc = tls_material_create(x, key, authority, &m, &e);
+        if (!heap_fail_end()) {
+            assert_int_equal(0, rc);
+            break;
+        }
+        assert_int_equal(-ENOMEM, rc);
+    }
+    int size = tls_material_authority_der(m, &der);
+    assert_int_equal(size, i2d_X509(authority, &expected));
+    assert_memory_equal(expected, der, (size_t)size);
+    OPENSSL_free(expected);
+    OPENSSL_free(der);
+    /* It keeps what it needs. */
+    X509_free(x), X509_free(authority), X509_free(other);
+    EVP_PKEY_free(key), EVP_PKEY_free(ca_key), EVP_PKEY_free(other_key);
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(0, tls_context_configure(context, m));
+    tls_material_put(m);
+    connect_pair(&pair, context, new_client(&node, TLS1_3_VERSION));
+    assert_true(shake_hands(&pair));
+    end_pair(&pair);
+}
+
 static const char *failure_text;
 static bool failure_peer_left;
 
@@ -401,6 +481,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files_that_cannot_be_used),
         cmocka_unit_test(test_who_gets_in),
+        cmocka_unit_test(test_an_open_door_tells_who_comes),
+        cmocka_unit_test(test_material_from_memory),
         cmocka_unit_test(test_failures_have_a_reason),
         cmocka_unit_test(test_nothing_is_kept_to_resume),
         cmocka_unit_test(test_slim_connections_live_on),
