@@ -14,7 +14,7 @@ export B=${B:-build}
 logs=$B/test-logs
 long=""
 only=""
-jobs=3
+jobs=4
 pytest_options=()
 unit_seconds=180
 fuzz_seconds=60
@@ -119,15 +119,34 @@ run_pytest() {
     account "$part" "$good" "$bad" $((SECONDS - start)) "$log"
 }
 
-# What make says is only of interest when it fails.
-build_with() {
-    nice make --no-print-directory -j2 "$@" >"$logs/build.log" 2>&1 && return 0
-    account "$part" 0 1 0 "$logs/build.log"
+# ---- sanitizers ----
+
+# They are built while other parts run, most of which wait more than they work.
+build_sanitized() {
+    local isthmus
+    for part in asan tsan; do
+        wanted $part || continue
+        isthmus=$B/$part/isthmus
+        if [ $part = asan ]; then
+            nice make --no-print-directory -j2 B="$B/asan" SAN=address,undefined "$isthmus" units
+        else
+            nice make --no-print-directory -j2 B="$B/tsan" SAN=thread "$isthmus"
+        fi >"$logs/$part-build.log" 2>&1 || touch "$logs/$part-build.failed"
+    done
+}
+
+# What make said is only of interest when it failed.
+is_built() {
+    wait "$builds"
+    [ -e "$logs/$part-build.failed" ] || return 0
+    account "$part" 0 1 0 "$logs/$part-build.log"
     return 1
 }
 
 # ---- parts ----
 
+build_sanitized &
+builds=$!
 for part in unit sim golden devapi system fuzz asan tsan; do
     wanted $part || continue
     start=$SECONDS
@@ -157,14 +176,14 @@ for part in unit sim golden devapi system fuzz asan tsan; do
         account fuzz "$good" "$bad" $((SECONDS - start)) "$logs/fuzz.log"
         ;;
     asan)
-        build_with B="$B/asan" SAN=address,undefined "$B/asan/isthmus" units || continue
+        is_built || continue
         ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=test/lsan.supp:print_suppressions=0 \
             UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 units asan-unit "$B/asan/unit"
         ISTHMUS_HUB=$B/asan/isthmus ISTHMUS_SANITIZER=asan \
             run_pytest asan -n "$jobs" -m sanitize $long test/system
         ;;
     tsan)
-        build_with B="$B/tsan" SAN=thread "$B/tsan/isthmus" || continue
+        is_built || continue
         ISTHMUS_HUB=$B/tsan/isthmus ISTHMUS_SANITIZER=tsan \
             run_pytest tsan -n "$jobs" -m sanitize $long test/system
         ;;

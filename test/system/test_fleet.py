@@ -2,6 +2,7 @@
 
 import pytest
 
+from lab.processes import is_sanitized
 from lab.programs import OWN_KINDS
 
 REGISTRATION = ("--event-rate", "0.5", "--query-rate", "1", "--query-kind", "both",
@@ -26,9 +27,12 @@ def assert_no_loss(report):
 
 @pytest.mark.sanitize
 def test_a_fleet_turns_ready_and_every_question_is_answered_once(lab, hub, devapi):
-    nodes = 300
-    fleet = lab.fleet(hub, nodes, "--duration", "15s", *REGISTRATION)
-    report = fleet.wait(90)
+    nodes = 100 if is_sanitized() else 300
+    fleet = lab.fleet(hub, nodes, *REGISTRATION)
+    fleet.wait_ready(60)
+    fleet.wait_for("each renews its lease",
+                   lambda r: r["kinds"]["lease_update"]["answered_once"] >= nodes)
+    report = fleet.stop()
     assert report["nodes"]["ready"] == nodes
     assert_answered(report)
     assert_no_loss(report)
@@ -84,7 +88,8 @@ def test_the_sums_of_edges_hub_and_api_server_agree(lab, hub, devapi):
     writes = devapi.writes()
     assert writes["lease"]["create"] == kinds["lease_insert"]["answered_once"]
     update = kinds["lease_update"]
-    assert writes["lease"]["update"] == update["answered_once"] - update["errors"]
+    confirmed = update["answered_once"] - update["errors"]
+    assert confirmed <= writes["lease"]["update"] <= confirmed + update["pending"]
     assert writes["lease"]["update"] == metrics.get(
         "isthmus_api_requests_total", kind="lease_update", code="2xx")
     assert writes["event"]["create"] == received["event_insert"]
