@@ -106,6 +106,8 @@ static void end(struct downstream *d, struct delivery *v)
     d->connected--;
     for (struct want_link *l = n->links, *next; l; l = next) {
         next = l->next_of_node;
+        if (l->has_record && l->item.acked > l->recorded && l->object->kind != RESOURCE_NODE)
+            recorder_note(d, l);
         l->item.is_queued = false;
         l->item.next = NULL;
         l->item.op = PUSH_NOTHING;
@@ -126,7 +128,7 @@ struct delivery *delivery_find(struct downstream *d, const struct node_name *nam
     return is_it ? v : NULL;
 }
 
-void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session)
+void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session, uint64_t order)
 {
     struct want_node *n = want_node_get(d->want, name->text, name->size);
     struct delivery *v = n ? calloc(1, sizeof(*v)) : NULL;
@@ -134,6 +136,10 @@ void delivery_connected(struct downstream *d, struct node_name *name, struct ses
         log_limited(LOG_LEVEL_ERROR, "delivery_lost", F_STR("node", name->text), F_STR("why", "no memory"));
         if (n)
             want_node_release(d->want, n);
+        return;
+    }
+    if (n->session && delivery_of(n)->order > order) {
+        free(v); /* the one that took its place was quicker to say so */
         return;
     }
     if (n->session)
@@ -146,6 +152,7 @@ void delivery_connected(struct downstream *d, struct node_name *name, struct ses
     v->node = n;
     v->name = node_name_get(name);
     v->session = session;
+    v->order = order;
     pushqueue_init(&v->queue);
     n->session = v;
     n->collect_ms = 0;

@@ -44,6 +44,7 @@ struct delivery {
     struct want_node *node; /* its session is this */
     struct node_name *name;
     struct session_ref session;
+    uint64_t order; /* of the node's sessions */
     struct pushqueue queue;
     struct wheel_timer timer;
     struct preparation *preparation; /* a request is under way for queue.current */
@@ -82,6 +83,7 @@ struct downstream {
     struct hub *hub;
     pthread_t thread;
     bool is_started, is_closing;
+    uint64_t stop_by_ms;      /* 0: it runs */
     uv_loop_t loop;
     struct mailbox mailbox;
     uv_async_t stop;
@@ -128,7 +130,7 @@ static inline bool down_is_good(const struct apiresponse *r)
 
 /* ---- delivery.c: the sessions ---- */
 
-void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session);
+void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session, uint64_t order);
 void delivery_gone(struct downstream *d, struct node_name *name, struct session_ref session);
 /* NULL: this is not the node's session (any more). */
 struct delivery *delivery_find(struct downstream *d, const struct node_name *name, struct session_ref session);
@@ -170,7 +172,8 @@ void content_put(struct downstream *d, struct content *c);                      
 
 /* ---- recorder.c ---- */
 
-/* Has the link's record brought up to date: created, given item.acked, or deleted when the object is gone. */
+/* Has the link's record brought up to date by the next tick: created, given item.acked, or deleted when the object is gone.
+ * Never forgets a link at once, so it may be called while links are walked through. */
 void recorder_note(struct downstream *d, struct want_link *l);
 /* Bits of want_link.work. */
 enum { LINK_IN_RING = 1, LINK_PENDING = 2, LINK_WANTS_ZERO = 4 };

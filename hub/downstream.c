@@ -18,6 +18,8 @@
 #include <string.h>
 
 #define TICK_MS       100
+/* What is acknowledged when the process ends is still recorded, within this time. */
+#define LAST_WRITES_MS 3000
 #define MAIL_COUNT    ((size_t)1 << 18)
 #define MAIL_BYTES    ((size_t)64 * 1024 * 1024)
 #define STREAMS       64
@@ -38,7 +40,7 @@ struct letter {
     struct node_name *node; /* a ref of its own */
     struct session_ref session;
     uint64_t id; /* of a push; of an object, for SET_BACK */
-    uint64_t version;
+    uint64_t version;          /* CONNECTED: the session's order */
     enum resource_kind object; /* ANSWERED */
     bool is_ours;              /* NODE_SEEN */
     size_t ns_size, size;
@@ -74,10 +76,13 @@ static void post(struct downstream *d, struct letter *letter, bool is_always)
         letter_free(letter);
 }
 
-void downstream_connected(struct downstream *d, struct node_name *node, struct session_ref session)
+void downstream_connected(struct downstream *d, struct node_name *node, struct session_ref session, uint64_t order)
 {
-    if (d)
-        post(d, letter_create(LETTER_CONNECTED, node, session, 0), true);
+    struct letter *letter = d ? letter_create(LETTER_CONNECTED, node, session, 0) : NULL;
+    if (!letter)
+        return;
+    letter->version = order;
+    post(d, letter, true);
 }
 
 void downstream_gone(struct downstream *d, struct node_name *node, struct session_ref session)
@@ -176,7 +181,7 @@ static void on_mail(void *context, struct mail *mail)
     if (d->is_closing)
         ; /* nothing is delivered any more */
     else if (m->kind == LETTER_CONNECTED)
-        delivery_connected(d, m->node, m->session);
+        delivery_connected(d, m->node, m->session, m->version);
     else if (m->kind == LETTER_GONE)
         delivery_gone(d, m->node, m->session);
     else
@@ -232,6 +237,8 @@ void downstream_stats(struct downstream *d, struct downstream_stats *stats)
 
 /* ---- time ---- */
 
+static void finish(struct downstream *d);
+
 static void on_tick(uv_timer_t *tick)
 {
     struct downstream *d = tick->data;
@@ -241,6 +248,9 @@ static void on_tick(uv_timer_t *tick)
     recorder_tick(d, now);
     recorder_collect(d, now);
     publish(d);
+    bool is_idle = d->recorder.count == 0 && d->recorder.writes == 0;
+    if (d->stop_by_ms != 0 && (is_idle || now >= d->stop_by_ms))
+        finish(d);
 }
 
 /* ---- life ---- */
@@ -253,11 +263,16 @@ static void on_client_closed(void *context)
 static void on_stop(uv_async_t *stop)
 {
     struct downstream *d = stop->data;
-    if (d->is_closing)
+    if (d->stop_by_ms != 0)
         return;
-    d->is_closing = true;
+    d->stop_by_ms = uv_now(&d->loop) + LAST_WRITES_MS;
     mailbox_close(&d->mailbox, NULL);
     delivery_end_all(d);
+}
+
+static void finish(struct downstream *d)
+{
+    d->is_closing = true;
     apiclient_close(d->client, on_client_closed, d);
     uv_close((uv_handle_t *)&d->tick, NULL);
     uv_close((uv_handle_t *)&d->stop, NULL);

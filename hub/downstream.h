@@ -29,7 +29,8 @@ void downstream_destroy(struct downstream *down);
 
 /* ---- hub loops ---- */
 
-void downstream_connected(struct downstream *down, struct node_name *node, struct session_ref session);
+/* `order` is that of the node's sessions (registry_entry.order): mail of two threads comes in any. */
+void downstream_connected(struct downstream *down, struct node_name *node, struct session_ref session, uint64_t order);
 void downstream_gone(struct downstream *down, struct node_name *node, struct session_ref session);
 /* The edge acknowledged the push whose id has this key. */
 void downstream_acked(struct downstream *down, struct node_name *node, struct session_ref session, uint64_t id);

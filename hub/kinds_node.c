@@ -195,7 +195,9 @@ static void push_node(struct run *run, const struct apiresponse *response)
         return;
     run->has_push = true;
     run->push = (struct push){.operation = "update", .ns = r->ns, .type = "node", .name = r->name,
-                              .version = node.version, .content = node.body};
+                              .version = node.version, .content = node.body,
+                              .object = resource_hash(RESOURCE_NODE, &r->ns, &r->name),
+                              .object_version = resource_version(node.version.at, node.version.size)};
 }
 
 /* The role labels of a node whose creation was interrupted behind the first request are mended when it asks again. */

@@ -95,7 +95,6 @@ static enum write_kind what_to_do(struct downstream *d, const struct want_link *
 
 /* ---- requests ---- */
 
-static void pump(struct downstream *d);
 static void on_written(void *context, const struct apiresponse *response);
 
 static int begin(struct downstream *d, struct want_link *l, enum write_kind kind)
@@ -183,7 +182,6 @@ void recorder_note(struct downstream *d, struct want_link *l)
         return;
     if (!put(d, l))
         count(RECORD_WRITES, RECORD_FAILED, 1); /* the edge will get the object once more on its next connect */
-    pump(d);
 }
 
 /* ---- what comes back ---- */

@@ -51,6 +51,7 @@ int registry_take(struct registry *r, struct registry_entry *entry, struct node_
     }
     entry->node = node;
     entry->session = session;
+    entry->order = ++r->shards[i].taken;
     entry->is_listed = true;
     HASH_ADD_KEYPTR(hh, r->shards[i].entries, node->text, node->size, entry);
     if (!entry->is_listed)

@@ -18,6 +18,7 @@ struct registry_entry {
     UT_hash_handle hh;
     struct node_name *node; /* borrowed from the session */
     struct session_ref session;
+    uint64_t order; /* of two sessions of one node, the later one has the higher */
     bool is_listed;
 };
 
@@ -27,6 +28,7 @@ struct registry {
     struct {
         pthread_mutex_t lock;
         struct registry_entry *entries; /* under lock, by name */
+        uint64_t taken;                 /* under lock */
     } shards[REGISTRY_SHARDS];
 };
 

@@ -160,11 +160,16 @@ static void note_answered(struct session *s, const struct reply *r)
 static bool admit_push(struct session *s, struct reply *r)
 {
     uint64_t version = r->object ? answered_version(s, r->object) : 0;
-    if (version > r->object_version) {
-        downstream_refused(s->loop->hub->downstream, s->node, s->ref, r->push_id, version);
+    bool is_late = r->push_id == 0 && r->object != 0 && s->pushed.object == r->object &&
+                   s->pushed.version > r->object_version;
+    if (version > r->object_version || is_late) {
+        if (r->push_id)
+            downstream_refused(s->loop->hub->downstream, s->node, s->ref, r->push_id, version);
         reply_destroy(r);
         return false;
     }
+    if (r->push_id == 0 && r->object)
+        note_answered(s, r); /* a worker's: nobody knows of it downstream */
     if (r->object) {
         s->pushed.object = r->object;
         s->pushed.version = r->object_version;

@@ -435,7 +435,7 @@ void session_on_open(struct session *s)
         return;
     }
     session_arm(s);
-    downstream_connected(s->loop->hub->downstream, s->node, s->ref);
+    downstream_connected(s->loop->hub->downstream, s->node, s->ref, s->entry.order);
     upstream_node_connected(s->loop->hub->upstream, s->node, s->ref);
 }
 
