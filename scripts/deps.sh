@@ -10,7 +10,7 @@ build="gcc make pkg-config libc6-dev libuv1-dev libwebsockets-dev libwebsockets-
        libjansson-dev libnghttp2-dev libyaml-dev libhiredis-dev libwslay-dev uthash-dev
        libhttp-parser-dev"
 run="openssl curl redis-server haproxy"
-test="$run libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-yaml prometheus"
+test="$run nginx-light libnginx-mod-stream libcmocka-dev python3 python3-pytest python3-pytest-xdist python3-yaml prometheus"
 e2e="$test etcd-server git ca-certificates"
 lint="clang-format clang-tidy shellcheck"
 fuzz="clang libclang-rt-14-dev llvm"

@@ -142,16 +142,17 @@ static void print_tally(const struct scenario *scenario, const struct tally *t, 
         snprintf(bound, sizeof(bound), "%.2f", t->allowed / minimum);
     }
     double away = t->taken ? (double)t->away_ms / (double)t->taken / 1000 : 0;
-    const char *name = is_markdown ? scenario->what : scenario->name;
     const char *cell = is_markdown ? " | " : " ";
     printf("%s%-21s%s%5llu%s%5llu%s%6llu%s%7llu%s%7llu%s%6s%s%6s%s%7llu%s%6.1f%s%6.1f%s%7.2f%s",
-           is_markdown ? "| " : "", name, cell, (unsigned long long)t->runs, cell,
+           is_markdown ? "| " : "", scenario->name, cell, (unsigned long long)t->runs, cell,
            (unsigned long long)t->converged, cell, (unsigned long long)t->futile, cell,
            (unsigned long long)t->minimum, cell, (unsigned long long)t->moves, cell, ratio, cell,
            bound, cell, (unsigned long long)t->drained, cell, away, cell,
            (double)t->worst_away_ms / 1000, cell,
-           t->taken ? (double)t->refusals / (double)t->taken : 0, is_markdown ? " |\n" : " ");
-    if (!is_markdown)
+           t->taken ? (double)t->refusals / (double)t->taken : 0, cell);
+    if (is_markdown)
+        printf("%s |\n", scenario->what);
+    else
         printf("%5.1f  %s\n", seconds, scenario->what);
     fflush(stdout);
 }
@@ -160,8 +161,8 @@ static void print_heading(bool is_markdown)
 {
     if (is_markdown) {
         printf("| scenario | runs | even | futile | least moves | moves | ratio | bound | drained |"
-               " away, mean s | away, worst s | refusals each |\n"
-               "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+               " away, mean s | away, worst s | refusals each | what happens |\n"
+               "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n");
         return;
     }
     printf("%-21s %5s %5s %6s %7s %7s %6s %6s %7s %6s %6s %7s %5s\n", "scenario", "runs", "even",
