@@ -313,6 +313,7 @@ void acceptor_tick(struct acceptor *a)
         refuse(a, (struct arrival *)expired, REFUSE_QUEUE_TIMEOUT);
     }
     check_proxied(a, now_ms);
+    admission_ticked(&a->admission, now_ms);
     acceptor_pump(a);
 }
 

@@ -58,6 +58,7 @@ void admission_done(struct admission *a)
     assert(a->inflight > 0);
     a->inflight--;
     a->ended++;
+    a->has_ended = true;
 }
 
 void admission_stepped(struct admission *a)
@@ -65,16 +66,34 @@ void admission_stepped(struct admission *a)
     a->steps++;
 }
 
+static void set_window(struct admission *a, size_t window)
+{
+    if (window > a->limits.inflight)
+        window = a->limits.inflight;
+    a->window = window > ADMISSION_WINDOW ? window : ADMISSION_WINDOW;
+}
+
 void admission_turned(struct admission *a)
 {
     bool was_used = a->inflight + a->ended >= a->window;
-    if (a->steps > ADMISSION_STEPS_PER_TURN)
-        a->window /= 2;
-    else if (was_used && a->window < a->limits.inflight)
-        a->window += a->ended;
-    if (a->window < ADMISSION_WINDOW || a->inflight == 0)
-        a->window = ADMISSION_WINDOW;
+    if (a->inflight == 0)
+        set_window(a, ADMISSION_WINDOW);
+    else if (a->steps > ADMISSION_STEPS_PER_TURN)
+        set_window(a, a->window / 2);
+    else if (was_used)
+        set_window(a, a->window + a->ended);
     a->steps = a->ended = 0;
+}
+
+void admission_ticked(struct admission *a, uint64_t now_ms)
+{
+    bool is_stalled = a->queue && a->inflight >= a->window && !a->has_ended;
+    a->has_ended = false;
+    if (is_stalled && now_ms < a->moved_ms + ADMISSION_STALL_MS)
+        return;
+    if (is_stalled)
+        set_window(a, a->window * 2);
+    a->moved_ms = now_ms;
 }
 
 uint64_t admission_wait_ms(struct admission *a, uint64_t now_ms)

@@ -10,19 +10,22 @@
  * flight has a window, as TCP has: a turn with too many steps halves it, else it grows with each
  * handshake that ends while it is used up, to `inflight` at most; when nothing is in flight it
  * begins anew. Handshakes that wait for distant peers cost no turn much and open it; a crowd next
- * door keeps it small, and is not served later for that: the CPU is its limit. */
+ * door keeps it small, and is not served later for that: the CPU is its limit. Peers that say
+ * nothing must not keep others out: while none ends, it doubles every ADMISSION_STALL_MS. */
 #ifndef HUB_ADMISSION_H
 #define HUB_ADMISSION_H
 
 #include "hub/bucket.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* More steps in one turn are too many: two turns are what a message may have to wait for. */
 #define ADMISSION_STEPS_PER_TURN 12
 /* The window of a new listener, and the smallest there is. */
-#define ADMISSION_WINDOW 8
+#define ADMISSION_WINDOW   8
+#define ADMISSION_STALL_MS 200
 
 struct admission_limits {
     uint64_t rate;     /* handshakes begun a second; 0: no limit */
@@ -45,6 +48,8 @@ struct admission {
     size_t waiting, inflight;
     size_t window;       /* in flight at once, for now */
     size_t steps, ended; /* in this turn */
+    bool has_ended;      /* one has, since the last tick */
+    uint64_t moved_ms;   /* when the last one ended, or the window was not used up */
 };
 
 void admission_init(struct admission *a, const struct admission_limits *limits, uint64_t now_ms);
@@ -63,6 +68,8 @@ void admission_done(struct admission *a);
 void admission_stepped(struct admission *a);
 /* A turn of the loop is over. */
 void admission_turned(struct admission *a);
+/* Every ADMISSION_STALL_MS at least: opens the window where nothing moves. */
+void admission_ticked(struct admission *a, uint64_t now_ms);
 /* Takes the oldest out of the queue whatever the limits say (the listener closes), or NULL. */
 struct admission_entry *admission_pop(struct admission *a);
 /* Milliseconds until admission_next() may have one for reasons of time alone; UINT64_MAX: only

@@ -1,7 +1,10 @@
 """Ill-behaved peers: each is refused or closed with a counted reason, and costs the good ones nothing."""
 
+import socket
+
 import pytest
 
+from lab.edge import Edge
 from lab.processes import wait_until
 from test_fleet import assert_answered, assert_no_loss
 
@@ -76,6 +79,20 @@ def test_an_ill_behaved_peer_is_dealt_with_alone(lab, devapi, peer):
     assert_no_loss(report)
     assert report["nodes"]["ready"] == GOOD
     hub.settle()
+
+
+def test_peers_that_say_nothing_keep_nobody_out(lab, devapi):
+    """They hold their handshakes open for a minute; fewer than --handshakes-inflight are no hindrance."""
+    hub = lab.hub(devapi, "--handshake-timeout", "60s", "--accept-wait", "60s")
+    silent = [socket.create_connection(("127.0.0.1", hub.port), 10) for _ in range(200)]
+    try:
+        with Edge(hub, lab.authority, "late") as edge:
+            edge.query_lease()
+        wait_until("all of them are in progress",
+                   lambda: hub.metrics().get("isthmus_handshakes_in_progress") == len(silent))
+    finally:
+        for one in silent:
+            one.close()
 
 
 def test_foreign_things_are_not_touched(lab, devapi):

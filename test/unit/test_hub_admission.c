@@ -201,6 +201,48 @@ static void test_window_that_is_not_used_does_not_open(void **state)
     assert_int_equal(ADMISSION_WINDOW, a.window);
 }
 
+/* Peers that begin a handshake and say nothing more keep nobody out for long. */
+static void test_window_opens_for_silent_peers(void **state)
+{
+    static struct admission_entry e[100];
+    struct admission a;
+    (void)state;
+    admission_init(&a, &roomy, T0);
+    push_all(&a, e, 100, T0);
+    admission_ticked(&a, T0);
+    size_t begun = begin_all(&a);
+    for (uint64_t now_ms = T0; now_ms < T0 + 4 * ADMISSION_STALL_MS; now_ms += ADMISSION_STALL_MS) {
+        turn_with(&a, 0);
+        admission_ticked(&a, now_ms + ADMISSION_STALL_MS - 1);
+        assert_int_equal(0, begin_all(&a));
+        admission_ticked(&a, now_ms + ADMISSION_STALL_MS);
+        begun += begin_all(&a);
+    }
+    assert_int_equal(roomy.inflight, begun);
+}
+
+static void test_window_stays_small_while_some_end(void **state)
+{
+    static struct admission_entry e[100];
+    struct admission a;
+    (void)state;
+    admission_init(&a, &roomy, T0);
+    push_all(&a, e, 100, T0);
+    begin_all(&a);
+    for (uint64_t now_ms = T0; now_ms < T0 + 50 * ADMISSION_STALL_MS;
+         now_ms += ADMISSION_STALL_MS) {
+        admission_done(&a);
+        turn_with(&a, ADMISSION_STEPS_PER_TURN + 1);
+        admission_ticked(&a, now_ms);
+        assert_int_equal(1, begin_all(&a));
+    }
+    /* Without anybody who waits there is no reason to open either. */
+    while (admission_pop(&a))
+        ;
+    admission_ticked(&a, T0 + 1000000);
+    assert_int_equal(ADMISSION_WINDOW, a.window);
+}
+
 static void test_window_begins_anew_after_a_storm(void **state)
 {
     static struct admission_entry e[500];
@@ -302,6 +344,8 @@ int main(void)
         cmocka_unit_test(test_pop_ignores_limits),
         cmocka_unit_test(test_window_opens_and_closes),
         cmocka_unit_test(test_window_that_is_not_used_does_not_open),
+        cmocka_unit_test(test_window_opens_for_silent_peers),
+        cmocka_unit_test(test_window_stays_small_while_some_end),
         cmocka_unit_test(test_window_begins_anew_after_a_storm),
         cmocka_unit_test(test_window_never_opens_beyond_the_limit),
         cmocka_unit_test(test_bucket_begins_full),
