@@ -105,7 +105,7 @@ def test_there_and_back(cluster, edges, one_after_another):
     pids = [edge.process.pid for edge in edges]
 
     acknowledged = records(cluster)
-    positions = [edge.log_position() for edge in edges]
+    positions = [edge.process.log_size() for edge in edges]
     back(one_after_another("isthmus"), cluster)
     wait_same(cluster, edges, 60)
     assert containers(cluster, KEPT) == before

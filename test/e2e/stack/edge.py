@@ -54,15 +54,10 @@ class Edge:
         return self.database(key.split("/")[1]).get(key)
 
     def pushes(self, since=0):
-        """(operation, resource, version) of what its hub has pushed to it, in order, from its log; from
-        position `since` on, as log_position() gave it. The version is 0 where there was none."""
-        with open(self.process.log_path, encoding="utf-8", errors="replace") as log:
-            log.seek(since)
-            return [(found["operation"], found["resource"], int(found["version"] or 0))
-                    for line in log if (found := _PUSH.search(line))]
-
-    def log_position(self):
-        return os.path.getsize(self.process.log_path)
+        """(operation, resource, version) of what its hub has pushed to it, in order, from its log after
+        that had the size `since`. The version is 0 where there was none."""
+        return [(found["operation"], found["resource"], int(found["version"] or 0))
+                for line in self.process.log_since(since).splitlines() if (found := _PUSH.search(line))]
 
     def stop(self):
         return self.process.stop()

@@ -132,6 +132,15 @@ class Process:
                     return int(line.split()[1]) / 1024
         return 0.0
 
+    def log_size(self):
+        return os.path.getsize(self.log_path)
+
+    def log_since(self, size):
+        """What was logged after the log had this size."""
+        with open(self.log_path, "rb") as log:
+            log.seek(size)
+            return log.read().decode(errors="replace")
+
     def log_tail(self, lines):
         try:
             with open(self.log_path, encoding="utf-8", errors="replace") as log:
