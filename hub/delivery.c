@@ -201,6 +201,7 @@ void delivery_acked(struct downstream *d, struct delivery *v, uint64_t id)
     push_settle(d, l);
     if (op == PUSH_DELETE) {
         l->item.acked = l->item.seen = 0;
+        l->is_deleted = true;
         if (!l->has_record)
             delivery_tidy(d, l);
         else

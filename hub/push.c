@@ -505,6 +505,7 @@ static void prepare_delete(struct downstream *d, struct delivery *v)
         push_settle(d, l);
     } else if (is_superseded(d, l->object)) {
         skip(d, v);
+        l->is_deleted = true;
         recorder_note(d, l);
     } else if (!l->is_gone_for_sure) {
         call(d, v, STEP_CONFIRM);

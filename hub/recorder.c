@@ -85,10 +85,12 @@ static enum write_kind what_to_do(struct downstream *d, const struct want_link *
         return l->has_record ? WRITE_DELETE : WRITE_NOTHING;
     if (o->kind == RESOURCE_NONE)
         return WRITE_NOTHING;
-    if (o->state == WANT_GONE)
-        return l->has_record ? WRITE_DELETE : WRITE_NOTHING;
+    /* Until the edge has deleted it the record stays, or is made even now: it is all that reminds of it. */
+    bool is_on_edge = o->state == WANT_LIVE || (o->state == WANT_GONE && !l->is_deleted);
     if (!l->has_record)
-        return l->item.acked > 0 && o->state == WANT_LIVE ? WRITE_CREATE : WRITE_NOTHING;
+        return l->item.acked > 0 && is_on_edge ? WRITE_CREATE : WRITE_NOTHING;
+    if (o->state == WANT_GONE)
+        return is_on_edge ? WRITE_NOTHING : WRITE_DELETE;
     bool wants_zero = (l->work & LINK_WANTS_ZERO) && l->recorded == 0;
     return l->item.acked > l->recorded || wants_zero ? WRITE_STATUS : WRITE_NOTHING;
 }

@@ -52,6 +52,7 @@ struct want_link {
     uint64_t recorded;   /* the version in its ObjectSync record; 0: none is known, or the record's status is empty */
     bool has_record;     /* there is one */
     bool is_gone_for_sure; /* the deletion was seen, not inferred */
+    bool is_deleted;       /* and its edge has acknowledged it, or has a successor instead */
     /* for the owner */
     uint8_t epoch; /* of the last list that had its record */
     uint8_t work;

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lab.edge import Edge, Refused
+from lab.edge import Edge, Refused, envelope
 from lab.processes import wait_until
 from lab.store import StoreEdge
 
@@ -133,6 +133,32 @@ def test_a_graceful_deletion_comes_to_its_end(hub, devapi, authority):
         # A pod of the same name is another one.
         again = make_pod(devapi, "web", "node-a")
         a.wait_row("default/pod/web", lambda row: row["metadata"]["uid"] == again["metadata"]["uid"])
+
+
+def test_a_deletion_is_not_forgotten_before_it_is_acknowledged(hub, devapi, authority):
+    """The pod is deleted while the edge has yet to acknowledge it, and the edge goes before the deletion is through."""
+    def is_no_pod(message):
+        return "/pod/" not in message["route"]["resource"]
+
+    def pod_events():
+        return hub.metrics().get("isthmus_watch_objects_total", watch="pods")
+
+    make_node(devapi, "node-a")
+    with StoreEdge(hub, authority, "node-a", acknowledges=is_no_pod) as a:
+        pod = make_pod(devapi, "web", "node-a")
+        a.wait_row("default/pod/web")
+        before = pod_events()
+        devapi.call("DELETE", "/api/v1/namespaces/default/pods/web?gracePeriodSeconds=0")
+        wait_until("the hub knows of the deletion", lambda: pod_events() > before)
+        insert = a.seen("default/pod/web")[0]
+        a.edge.send(envelope("default/pod/web", "response", "OK", source="edgecontroller", group="resource",
+                             parent=insert["header"]["msg_id"]))
+        wait_until("the deletion is pushed", lambda: a.seen("default/pod/web", "delete"))
+        wait_until("there is a record of the pod", lambda: pod["metadata"]["uid"] in records(devapi, "node-a"))
+    wait_until("the edge is gone", lambda: hub.connections() == 0)
+    with StoreEdge(hub, authority, "node-a", rows={"default/pod/web": pod}) as a:
+        a.wait_gone("default/pod/web")
+        wait_until("the record is gone", lambda: pod["metadata"]["uid"] not in records(devapi, "node-a"))
 
 
 def test_what_changed_while_away_is_there_on_return(hub, devapi, authority):
