@@ -149,8 +149,13 @@ $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -c -o $@ $<
 
-# The version changes with every commit; only one file knows it.
+# The version changes with every commit; only one file knows it, and is made anew then.
 $(B)/obj/base/version.o: CPPFLAGS += -DISTHMUS_VERSION='"$(VERSION)"'
+$(B)/obj/base/version.o: $(B)/gen/version
+$(B)/gen/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+.PHONY: FORCE
 
 # The status page is part of the program.
 $(B)/obj/hub/status_page.o: CPPFLAGS += -I$(B)/gen

@@ -127,7 +127,7 @@ static void descend_array(const struct search *search, const struct json_span *a
     jsonscan_init(&s, array->at, array->size);
     s.accept_nul = true;
     int rc = jsonscan_enter_array(&s);
-    while (rc == 0 && (rc = jsonscan_next_element(&s)) == 1) {
+    while (rc == 0 && jsonscan_next_element(&s) == 1) {
         rc = jsonscan_value(&s, &element);
         if (rc == 0)
             descend(search, &element, depth);
