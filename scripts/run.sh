@@ -63,11 +63,11 @@ start() {
 
 is_running() { [ -n "$1" ] && kill -0 "$1" 2>/dev/null; }
 
-# end PID SECONDS: by SIGTERM, and for certain.
+# end PID SECONDS [SIGNAL]: for certain.
 end() {
     local tenths=$(($2 * 10))
     is_running "$1" || return 0
-    kill -TERM "$1" 2>/dev/null
+    kill -"${3:-TERM}" "$1" 2>/dev/null
     while is_running "$1" && [ $((tenths--)) -gt 0 ]; do sleep 0.1; done
     kill -KILL "$1" 2>/dev/null
     wait "$1" 2>/dev/null
@@ -90,7 +90,9 @@ clean_up() {
         step stopping
         end "$edges_pid" 10
         end "$haproxy_pid" 5
-        for pid in "${hub_pids[@]}"; do end "$pid" 30; done
+        # All at once, and not SIGTERM: that begins a drain, which waits for nodes on their way.
+        for pid in "${hub_pids[@]}"; do kill -INT "$pid" 2>/dev/null; done
+        for pid in "${hub_pids[@]}"; do end "$pid" 30 0; done
         end "$redis_pid" 5
         end "$api_pid" 10
         finished "done"
