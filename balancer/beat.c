@@ -221,9 +221,34 @@ static const char *read_moved(const struct redis_reply *list, size_t arrived_cou
     return NULL;
 }
 
+static int compare_ids(const void *id, const void *record)
+{
+    return strcmp(id, ((const struct balancer_record *)record)->id);
+}
+
+/* Who is gone renews nobody's lease. The records are sorted by id. */
+static bool is_listed(const struct balancer_view *view, const char *name)
+{
+    struct balancer_record donor;
+    if (!read_name(name, &donor))
+        return false;
+    const struct balancer_record *r =
+        bsearch(donor.id, view->records, view->record_count, sizeof(view->records[0]), compare_ids);
+    if (!r)
+        return false;
+    while (r > view->records && strcmp(r[-1].id, donor.id) == 0)
+        r--;
+    const struct balancer_record *end = view->records + view->record_count;
+    for (; r < end && strcmp(r->id, donor.id) == 0; r++)
+        if (r->incarnation == donor.incarnation)
+            return true;
+    return false;
+}
+
 /* "refusals bridged donor"; it may have landed between the list and the look at it: false. */
-static bool read_flight(const struct redis_reply *node, const struct redis_reply *deadline,
-                        const struct redis_reply *meta, struct beat_flight *f)
+static bool read_flight(const struct balancer_view *view, const struct redis_reply *node,
+                        const struct redis_reply *deadline, const struct redis_reply *meta,
+                        struct beat_flight *f)
 {
     const char *when = redis_reply_text(deadline, NULL), *what = redis_reply_text(meta, NULL);
     uint64_t bridged;
@@ -235,7 +260,7 @@ static bool read_flight(const struct redis_reply *node, const struct redis_reply
     if (!next_number(&when, UINT64_MAX, &f->deadline_ms) || !next_u32(&what, &f->refusals) ||
         !next_number(&what, 1, &bridged))
         return false;
-    f->is_bridged = bridged != 0;
+    f->is_bridged = bridged != 0 && is_listed(view, what);
     return true;
 }
 
@@ -249,8 +274,8 @@ static const char *read_flights(const struct redis_reply *list, const struct red
     answer->listed_count = count;
     for (size_t i = 0; i < count; i++) {
         struct beat_flight *f = &answer->flights[answer->flight_count];
-        if (!read_flight(redis_reply_item(list, 2 * i), redis_reply_item(list, 2 * i + 1),
-                         redis_reply_item(metas, i), f))
+        if (!read_flight(&answer->view, redis_reply_item(list, 2 * i),
+                         redis_reply_item(list, 2 * i + 1), redis_reply_item(metas, i), f))
             continue;
         answer->last_deadline_ms = f->deadline_ms;
         answer->flight_count++;

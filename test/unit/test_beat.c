@@ -151,8 +151,10 @@ static void test_decode(void **state)
                 "$18\r\nb/00000000000000ba\r\n$31\r\n8000 1000 5 2 150 1 100 5 1 2 1\r\n"
                 "$18\r\na/00000000000000aa\r\n$31\r\n9000 2000 5 2 200 1 300 7 2 1 0\r\n";
     t.moved = "*2\r\n:0\r\n:3\r\n";
-    t.listed = "*4\r\n$2\r\nn1\r\n$5\r\n10000\r\n$2\r\nn2\r\n$5\r\n10001\r\n";
-    t.metas = "*2\r\n$5\r\n2 1 a\r\n$-1\r\n"; /* the second has just landed */
+    t.listed = "*6\r\n$2\r\nn1\r\n$5\r\n10000\r\n$2\r\nn2\r\n$5\r\n10001\r\n"
+               "$2\r\nn3\r\n$5\r\n10002\r\n";
+    t.metas = "*3\r\n$22\r\n2 1 a/00000000000000aa\r\n$-1\r\n" /* the second has just landed */
+              "$22\r\n0 1 a/00000000000000ab\r\n";            /* the third's donor is gone */
     assert_null(decode(&t, 4));
     const struct balancer_view *v = &answer.view;
     assert_int_equal(v->server_ms, 9000);
@@ -176,11 +178,13 @@ static void test_decode(void **state)
     assert_true(v->records[1].is_full);
     assert_int_equal(answer.moved_count, 2);
     assert_int_equal(beat_moved(&answer, 1), 3);
-    assert_int_equal(answer.listed_count, 2);
-    assert_int_equal(answer.flight_count, 1);
+    assert_int_equal(answer.listed_count, 3);
+    assert_int_equal(answer.flight_count, 2);
     assert_string_equal(answer.flights[0].node, "n1");
     assert_int_equal(answer.flights[0].refusals, 2);
     assert_true(answer.flights[0].is_bridged);
+    assert_string_equal(answer.flights[1].node, "n3");
+    assert_false(answer.flights[1].is_bridged);
 }
 
 static void test_epoch_changes(void **state)
