@@ -30,6 +30,7 @@
 #define TIMEOUT_MS      10000
 #define BODY_BYTES      16384 /* a request with an RSA key of 4096 bits has 1,700 */
 #define BURST_S         4     /* seconds' worth of requests that may come at once */
+#define NODE_RATE       5 /* requests a second with one certificate: EdgeCore renews once a year */
 #define LOOKUP_MS       5000
 #define LOOKUPS_WAITING 256
 #define NAME_BYTES      (RESOURCE_MAX_NAME + 1)
@@ -216,11 +217,31 @@ static void look_up(struct join *join, enum lookup_kind kind, const char *node, 
 
 /* ---- requests ---- */
 
+/* JOIN_ISSUED or JOIN_RENEWED and the key to certify, for EVP_PKEY_free(); or why not. */
+static enum join_result judge(struct join *join, const struct join_request *request, EVP_PKEY **key)
+{
+    if (!join_can_sign(join))
+        return JOIN_NO_CA_KEY;
+    enum join_result how = join_check_credentials(request, &join->ca.key_der, (int64_t)time(NULL));
+    if (how != JOIN_ISSUED && how != JOIN_RENEWED)
+        return how;
+    if (hub_denies(join->hub, request->node))
+        return JOIN_NODE_DENIED;
+    enum join_result result = join_check_csr(request, key);
+    if (result != JOIN_ISSUED)
+        return result;
+    bool is_taken = how == JOIN_ISSUED && !join->config->allow_reissue &&
+                    hub_has_node(join->hub, request->node);
+    if (is_taken)
+        EVP_PKEY_free(*key);
+    return is_taken ? JOIN_NODE_CONNECTED : how;
+}
+
 static void on_edge_certificate(struct join *join, const struct httpd_request *q,
                                 const char *remote, struct httpd_response *r)
 {
     char node[NAME_BYTES], authorization[4096], usages[64];
-    EVP_PKEY *key;
+    EVP_PKEY *key = NULL;
     struct join_request request = {
         .node = httpd_header(q, "nodename:", node, sizeof(node)),
         .authorization = httpd_header(q, "authorization:", authorization, sizeof(authorization)),
@@ -228,23 +249,15 @@ static void on_edge_certificate(struct join *join, const struct httpd_request *q
         .csr = (const unsigned char *)q->body,
         .csr_size = q->body_size};
     request.certificate = httpd_client_certificate(q, &request.is_verified);
-    enum join_result how = JOIN_NO_CA_KEY, result;
-    if (join_can_sign(join))
-        how = join_check_credentials(&request, &join->ca.key_der, (int64_t)time(NULL));
-    result = how == JOIN_ISSUED || how == JOIN_RENEWED ? join_check_csr(&request, &key) : how;
+    enum join_result result = judge(join, &request, &key);
     OPENSSL_cleanse(authorization, sizeof(authorization));
-    if (result != JOIN_ISSUED) {
-        answer(r, result, request.node, remote);
-    } else if (how == JOIN_ISSUED && !join->config->allow_reissue) {
-        if (hub_has_node(join->hub, request.node)) {
-            answer(r, JOIN_NODE_CONNECTED, request.node, remote);
-            EVP_PKEY_free(key);
-        } else
-            look_up(join, LOOKUP_LEASE, request.node, key, remote, q, r);
-    } else {
-        answer_certificate(join, how, request.node, key, remote, r);
+    if (result == JOIN_ISSUED && !join->config->allow_reissue) {
+        look_up(join, LOOKUP_LEASE, request.node, key, remote, q, r);
+    } else if (result == JOIN_ISSUED || result == JOIN_RENEWED) {
+        answer_certificate(join, result, request.node, key, remote, r);
         EVP_PKEY_free(key);
-    }
+    } else
+        answer(r, result, request.node, remote);
 }
 
 static void on_node_check(struct join *join, const struct httpd_request *q, const char *remote,
@@ -282,16 +295,23 @@ static void route(struct join *join, const struct httpd_request *q, const char *
 
 /* Who shows a certificate of ours is known by it, and has a limit of its own instead of its
  * address's and everybody's. */
-static bool is_admitted(struct join *join, const struct httpd_request *q, const char *remote,
-                        struct httpd_response *r)
+static enum join_limit_verdict take_turn(struct join *join, const struct httpd_request *q)
 {
     bool is_verified;
     unsigned char digest[EVP_MAX_MD_SIZE];
-    struct in6_addr who = q->peer->sin6_addr;
+    struct in6_addr node;
+    uint64_t now_ms = uv_now(join->loop);
     const X509 *certificate = httpd_client_certificate(q, &is_verified);
-    if (is_verified && X509_digest(certificate, EVP_sha256(), digest, NULL) == 1)
-        memcpy(&who, digest, sizeof(who));
-    switch (join_limit_take(&join->limit, &who, is_verified, uv_now(join->loop))) {
+    if (!is_verified || X509_digest(certificate, EVP_sha256(), digest, NULL) != 1)
+        return join_limit_take(&join->strangers, &q->peer->sin6_addr, now_ms);
+    memcpy(&node, digest, sizeof(node));
+    return join_limit_take(&join->nodes, &node, now_ms);
+}
+
+static bool is_admitted(struct join *join, const struct httpd_request *q, const char *remote,
+                        struct httpd_response *r)
+{
+    switch (take_turn(join, q)) {
     case JOIN_LIMIT_PASSES:
         return true;
     case JOIN_LIMIT_ADDRESS:
@@ -317,7 +337,7 @@ static void on_request(void *context, const struct httpd_request *q, struct http
 static bool on_connection(void *context, const struct sockaddr_in6 *peer)
 {
     struct join *join = context;
-    if (join_limit_take(&join->connections, &peer->sin6_addr, true, uv_now(join->loop)) ==
+    if (join_limit_take(&join->connections, &peer->sin6_addr, uv_now(join->loop)) ==
         JOIN_LIMIT_PASSES)
         return true;
     count(JOIN_REQUESTS, JOIN_CONNECTION_LIMITED, 1);
@@ -363,10 +383,10 @@ int join_endpoint_open(struct join *join, struct errbuf *e)
     if (!c->https_address || !*c->https_address)
         return 0;
     (void)RAND_bytes((unsigned char *)&seed, sizeof(seed));
-    join_limit_init(&join->limit, c->join_rate, c->join_address_rate, BURST_S, seed,
-                    uv_now(join->loop));
-    join_limit_init(&join->connections, 0, 2 * c->join_address_rate, BURST_S, seed,
-                    uv_now(join->loop));
+    uint64_t now_ms = uv_now(join->loop);
+    join_limit_init(&join->strangers, c->join_rate, c->join_address_rate, BURST_S, seed, now_ms);
+    join_limit_init(&join->nodes, 0, NODE_RATE, BURST_S, seed, now_ms);
+    join_limit_init(&join->connections, 0, 2 * c->join_address_rate, BURST_S, seed, now_ms);
     int rc = open_client(join, e);
     if (rc == 0)
         rc = httpd_create(join->loop, &options, &join->httpd, e);

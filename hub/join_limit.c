@@ -50,12 +50,12 @@ static struct bucket *bucket_of(struct join_limit *l, const struct in6_addr *add
 }
 
 enum join_limit_verdict join_limit_take(struct join_limit *l, const struct in6_addr *address,
-                                        bool is_known, uint64_t now_ms)
+                                        uint64_t now_ms)
 {
     if (l->address_rate > 0 &&
         !bucket_take(bucket_of(l, address, now_ms), l->address_rate, l->address_burst, now_ms))
         return JOIN_LIMIT_ADDRESS;
-    if (!is_known && l->rate > 0 && !bucket_take(&l->all, l->rate, l->burst, now_ms))
+    if (l->rate > 0 && !bucket_take(&l->all, l->rate, l->burst, now_ms))
         return JOIN_LIMIT_ALL;
     return JOIN_LIMIT_PASSES;
 }

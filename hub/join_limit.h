@@ -29,9 +29,9 @@ enum join_limit_verdict { JOIN_LIMIT_PASSES, JOIN_LIMIT_ADDRESS, JOIN_LIMIT_ALL 
 /* `burst_s`: how many seconds' worth may come at once. */
 void join_limit_init(struct join_limit *l, uint64_t rate, uint64_t address_rate, uint64_t burst_s,
                      uint64_t seed, uint64_t now_ms);
-/* One request. What its own address's limit refuses takes nothing from the others. Of `is_known`
- * peers `address` is anything that tells them apart, and they are not counted in all. */
+/* One request of `address`, or of whatever else tells peers apart. What its own limit refuses takes
+ * nothing from the others. */
 enum join_limit_verdict join_limit_take(struct join_limit *l, const struct in6_addr *address,
-                                        bool is_known, uint64_t now_ms);
+                                        uint64_t now_ms);
 
 #endif

@@ -27,8 +27,9 @@ struct join {
     /* the endpoint */
     struct httpd *httpd;
     struct apiclient *client;      /* for its questions about nodes */
-    struct join_limit limit;       /* of requests */
-    struct join_limit connections; /* of connections, before TLS */
+    struct join_limit strangers;   /* requests without a certificate */
+    struct join_limit nodes;       /* requests with one */
+    struct join_limit connections; /* before TLS */
     struct join_lookup *lookups;
 
     /* the chore: from time to time, off the loop, the token is seen to and the server certificate

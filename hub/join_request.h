@@ -49,6 +49,7 @@
     X(REQUEST_CA, "request_ca", 403, "the request asks for a CA's certificate\n")                  \
     X(REQUEST_USAGE, "request_usage", 403,                                                         \
       "only the usage clientAuth is given (Extkeyusages: [2])\n")                                  \
+    X(NODE_DENIED, "node_denied", 403, "this node is kept out\n")                                  \
     X(NODE_CONNECTED, "node_connected", 403, "a node of this name is connected\n")                 \
     X(NODE_ALIVE, "node_alive", 403, "a node of this name has a fresh lease\n")                    \
     X(RATE_LIMITED, "rate_limited", 429,                                                           \

@@ -18,7 +18,7 @@ import pytest
 from lab.certs import openssl
 from lab.edge import Closed, Edge, Refused
 from lab.join import Joined, Request, ask, ask_certificate, put_secret, run_token, secret, token
-from lab.processes import ROOT, program, wait_until
+from lab.processes import PATIENCE, ROOT, program, wait_until
 from lab.programs import Hub
 
 VECTORS = ROOT / "test/vectors/join"
@@ -71,7 +71,7 @@ def start_together(lab, devapi, count, *flags):
 
 
 @pytest.mark.sanitize
-@pytest.mark.parametrize("stall", ["0", "400ms"])
+@pytest.mark.parametrize("stall", ["0", f"{800 * PATIENCE}ms"])
 def test_three_replicas_on_an_empty_cluster_make_one_of_each(lab, devapi, stall):
     """With writes that take long all three have seen that there is nothing before the first of them is carried out."""
     devapi.faults(stall={"secret": stall, "namespace": stall})
@@ -410,6 +410,17 @@ def test_a_name_that_lives_is_given_to_nobody(lab, devapi, hub):
     assert ask_certificate(open_hub, "edge-1", thief.der, jwt)[0] == 200
 
 
+def test_a_denied_node_gets_no_certificate(lab, devapi):
+    denied = lab.folder / "denied"
+    denied.write_text("edge-1\n")
+    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--deny-nodes", denied, files=False)
+    jwt = token(devapi).split(".", 1)[1]
+    assert ask_certificate(hub, "edge-1", Request(lab.folder, "edge-1").der, jwt)[0] == 403
+    assert ask_certificate(hub, "edge-1", b"x", "a.b.c")[0] == 401  # who has no token does not learn it
+    assert results(hub) == {"node_denied": 1, "token_malformed": 1}
+    Joined(hub, devapi, "edge-2", lab.folder)
+
+
 def test_without_an_answer_of_the_api_server_nothing_is_issued(lab, devapi, hub):
     jwt = token(devapi).split(".", 1)[1]
     request = Request(lab.folder, "edge-1")
@@ -463,13 +474,14 @@ def test_what_is_not_served(hub):
 
 
 def test_who_shows_no_certificate_is_limited(lab, devapi):
-    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "2", "--join-rate", "100", files=False)
+    hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "15", "--join-rate", "100", files=False)
     joined = Joined(hub, devapi, "edge-1", lab.folder)
-    statuses = [ask(hub, "GET", "/ca.crt")[0] for _ in range(12)]
+    statuses = [ask(hub, "GET", "/ca.crt")[0] for _ in range(70)]
     assert 429 in statuses and set(statuses) == {200, 429}
     assert results(hub)["address_rate_limited"] == statuses.count(429)
-    # Another address, or a certificate, is not concerned.
-    assert ask_certificate(hub, "edge-1", joined.request.der, certificate=joined.certificate)[0] == 200
+    # Another address, or a certificate, is not concerned; but has a limit of its own.
+    statuses = [ask_certificate(hub, "edge-1", joined.request.der, certificate=joined.certificate)[0] for _ in range(30)]
+    assert statuses[0] == 200 and 429 in statuses
     hub.stop()
     hub = lab.hub(devapi, "--advertise-address", "127.0.0.1", "--join-address-rate", "0", "--join-rate", "2", files=False)
     statuses = [ask(hub, "GET", "/ca.crt")[0] for _ in range(12)]
@@ -548,3 +560,10 @@ def test_a_fleet_joins(lab, devapi):
     fleet = lab.fleet(hub, 1, name="other", token="0" * 64 + "." + token(devapi).split(".", 1)[1])
     assert fleet.process.wait(20) == 1
     assert "is not the token's" in fleet.process.log_text()
+
+
+def test_the_document_names_every_result(hub):
+    text = (ROOT / "docs/joining.md").read_text()
+    names = {dict(labels)["result"] for (name, labels) in hub.metrics().values if name == "isthmus_join_requests_total"}
+    assert len(names) > 30
+    assert not [name for name in names if f"`{name}`" not in text]

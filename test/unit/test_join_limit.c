@@ -22,7 +22,7 @@ static struct in6_addr address(const char *text)
 static enum join_limit_verdict take(const char *text, uint64_t now_ms)
 {
     const struct in6_addr a = address(text);
-    return join_limit_take(&limit, &a, false, now_ms);
+    return join_limit_take(&limit, &a, now_ms);
 }
 
 static unsigned taken(const char *text, uint64_t now_ms)
@@ -66,18 +66,6 @@ static void test_all_together(void **state)
     assert_int_equal(6, taken("::ffff:192.0.2.3", 1000));
 }
 
-static void test_who_is_known_is_not_counted_in_all(void **state)
-{
-    const struct in6_addr a = address("::ffff:192.0.2.1"), known = address("1:2:3:4::");
-    (void)state;
-    join_limit_init(&limit, 1, 2, 1, 7, 0);
-    assert_int_equal(JOIN_LIMIT_PASSES, join_limit_take(&limit, &a, false, 0));
-    assert_int_equal(JOIN_LIMIT_ALL, join_limit_take(&limit, &a, false, 0));
-    assert_int_equal(JOIN_LIMIT_PASSES, join_limit_take(&limit, &known, true, 0));
-    assert_int_equal(JOIN_LIMIT_PASSES, join_limit_take(&limit, &known, true, 0));
-    assert_int_equal(JOIN_LIMIT_ADDRESS, join_limit_take(&limit, &known, true, 0));
-}
-
 static void test_no_limit(void **state)
 {
     (void)state;
@@ -111,7 +99,6 @@ int main(void)
         cmocka_unit_test(test_each_address_has_its_own),
         cmocka_unit_test(test_a_network_is_one_address),
         cmocka_unit_test(test_all_together),
-        cmocka_unit_test(test_who_is_known_is_not_counted_in_all),
         cmocka_unit_test(test_no_limit),
         cmocka_unit_test(test_many_addresses),
     };
