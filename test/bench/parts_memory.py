@@ -72,8 +72,8 @@ def describe(table, who, report, seconds, note=""):
     table.add(f"{who}: all are served after", seconds, "s", note=note)
     table.add(f"{who}: handshakes that timed out at 30 s", connections["dial_failures"]["timeout"], "", 0)
     others = sum(v for k, v in connections["dial_failures"].items() if k != "timeout")
-    table.add(f"{who}: other failed dials", others, "", 0 if who == "new edges" else None,
-              "" if who == "new edges" else "refused: the hub was not listening yet")
+    table.add(f"{who}: other failed dials", others, "",
+              note="turned away before TLS after --accept-wait, or nobody listened yet; they dial again")
     handshake = connections["dial_to_upgrade"]
     table.add(f"{who}: dial to upgrade, p50", handshake["p50_ms"] / 1e3, "s")
     table.add(f"{who}: dial to upgrade, longest", handshake["max_ms"] / 1e3, "s", 30)
