@@ -239,7 +239,7 @@ defaults
 listen edges
     bind 127.0.0.1:$websocket_port
     balance leastconn
-    option httpchk GET /acceptz
+    option httpchk GET /readyz
     default-server inter 1s fall 2 rise 1 agent-check agent-inter 1s agent-addr 127.0.0.1 send-proxy-v2
 END
     for ((i = 0; i < replicas; i++)); do
