@@ -17,8 +17,9 @@ case "$B" in /*) ;; *) B=$root/$B ;; esac
 
 # Group: test files. What is in none of them is found at the start.
 declare -A groups=(
-    [node]="test_rights.py test_ready.py test_identity.py test_pods.py test_join.py test_return.py"
+    [node]="test_rights.py test_ready.py test_identity.py test_pods.py test_join.py test_removal.py test_return.py"
     [fleet]="test_fleet.py"
+    [faults]="test_faults.py"
     [peer]="test_takeover.py test_conformance.py"
 )
 group_seconds=840
