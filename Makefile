@@ -101,6 +101,12 @@ bench:
 	@$(MAKE) $(JOBS) --no-print-directory programs benches
 	@B=$(B) test/bench/run.sh
 
+## make bench-peer  CloudCore and Isthmus under the same load, side by side (needs Go)
+bench-peer:
+	@scripts/deps.sh e2e
+	@$(MAKE) $(JOBS) --no-print-directory programs
+	@B=$(B) test/bench/peer.sh
+
 ## make sim         the balancer's plan against a simulated fleet, many seeds
 sim:
 	@scripts/deps.sh build
