@@ -18,11 +18,13 @@ class Run:
         environment = {**os.environ, "TMPDIR": str(folder), "NODES": "20", "REPLICAS": "1",
                        "ADMIN_PORT": str(self.admin_port), "API_PORT": str(free_port()),
                        "WEBSOCKET_PORT": str(free_port()), **settings}
-        # A name of its own, for it holds files; a session of its own, as a terminal gives it.
+        # A name of its own, for it holds files; a session of its own, as a terminal gives it; and Ctrl-C means something, also
+        # where these tests run in the background of a shell, which ignores it there.
         self.output = folder / "output"
         with open(self.output, "wb") as out:
             self.popen = subprocess.Popen([ROOT / "scripts" / "run.sh"], stdout=out, stderr=out,
                                           stdin=subprocess.DEVNULL, env=environment,
+                                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                                           start_new_session=True)
 
     def text(self):
