@@ -201,8 +201,7 @@ start_redis() {
 # start_hub I
 start_hub() {
     local flags=()
-    [ "$replicas" -eq 1 ] || flags=(--redis "unix://$folder/redis.sock" --agent-address "127.0.0.1:${agent_ports[$1]}"
-        --proxy-protocol-from 127.0.0.1)
+    [ "$replicas" -eq 1 ] || flags=(--redis "unix://$folder/redis.sock" --proxy-protocol-from 127.0.0.1)
     start "isthmus-$1" "$B/isthmus" --kubeconfig "$folder/kubeconfig" --replica-id "isthmus-$1" \
         --websocket-address "127.0.0.1:${hub_ports[$1]}" --admin-address "127.0.0.1:${admin_ports[$1]}" --https-address "" \
         --control-socket "$folder/isthmus-$1.sock" --tls-ca "$folder/certs/ca.crt" --tls-cert "$folder/certs/hub.crt" \
@@ -240,10 +239,10 @@ listen edges
     bind 127.0.0.1:$websocket_port
     balance leastconn
     option httpchk GET /readyz
-    default-server inter 1s fall 2 rise 1 agent-check agent-inter 1s agent-addr 127.0.0.1 send-proxy-v2
+    default-server inter 1s fall 2 rise 1 send-proxy-v2
 END
     for ((i = 0; i < replicas; i++)); do
-        echo "    server isthmus-$i 127.0.0.1:${hub_ports[i]} check addr 127.0.0.1 port ${admin_ports[i]} agent-port ${agent_ports[i]}"
+        echo "    server isthmus-$i 127.0.0.1:${hub_ports[i]} check addr 127.0.0.1 port ${admin_ports[i]}"
     done
 }
 
@@ -468,7 +467,6 @@ for ((i = 0; i < replicas; i++)); do
     free_port $((${ADMIN_PORT:-9440} + i)); admin_ports[i]=$port
     [ "$replicas" -eq 1 ] && hub_ports[0]=$websocket_port && break
     free_port $((websocket_port + 11 + i)); hub_ports[i]=$port
-    free_port $((websocket_port + 21 + i)); agent_ports[i]=$port
 done
 
 step certificates
