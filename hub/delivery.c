@@ -4,7 +4,6 @@
 #include "hub/hub_metrics.h"
 #include "isthmus/log.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* How long versions that changed nothing for the edge wait for each other before one of them is recorded. */
@@ -115,7 +114,7 @@ static void end(struct downstream *d, struct delivery *v)
         delivery_tidy(d, l);
     }
     node_name_put(v->name);
-    free(v);
+    slab_put(&d->deliveries, v);
     want_node_release(d->want, n);
 }
 
@@ -131,7 +130,7 @@ struct delivery *delivery_find(struct downstream *d, const struct node_name *nam
 void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session, uint64_t order)
 {
     struct want_node *n = want_node_get(d->want, name->text, name->size);
-    struct delivery *v = n ? calloc(1, sizeof(*v)) : NULL;
+    struct delivery *v = n ? slab_get(&d->deliveries) : NULL;
     if (!v) {
         log_limited(LOG_LEVEL_ERROR, "delivery_lost", F_STR("node", name->text), F_STR("why", "no memory"));
         if (n)
@@ -139,14 +138,14 @@ void delivery_connected(struct downstream *d, struct node_name *name, struct ses
         return;
     }
     if (n->session && delivery_of(n)->order > order) {
-        free(v); /* the one that took its place was quicker to say so */
+        slab_put(&d->deliveries, v); /* the one that took its place was quicker to say so */
         return;
     }
     if (n->session)
         end(d, n->session); /* its node stays: it has a successor, below */
     n = want_node_get(d->want, name->text, name->size);
     if (!n) {
-        free(v);
+        slab_put(&d->deliveries, v);
         return;
     }
     v->node = n;
@@ -181,13 +180,6 @@ void delivery_end_all(struct downstream *d)
 
 /* ---- what edges say ---- */
 
-static void let_go(struct downstream *d, struct delivery *v)
-{
-    content_put(d, v->content);
-    v->content = NULL;
-    d->in_flight--;
-}
-
 void delivery_acked(struct downstream *d, struct delivery *v, uint64_t id)
 {
     enum push_op op;
@@ -196,8 +188,8 @@ void delivery_acked(struct downstream *d, struct delivery *v, uint64_t id)
         return; /* late: it was given up, or is made anew */
     struct want_link *l = link_of(item);
     count(PUSHES, PUSHED_ACKED, 1);
-    observe_us(PUSH_SECONDS, 0, (down_now(d) - v->sent_ms) * 1000);
-    let_go(d, v);
+    observe_us(PUSH_SECONDS, 0, (down_now(d) - v->flight->sent_ms) * 1000);
+    push_land(d, v);
     push_settle(d, l);
     if (op == PUSH_DELETE) {
         l->item.acked = l->item.seen = 0;
@@ -222,7 +214,7 @@ void delivery_refused(struct downstream *d, struct delivery *v, uint64_t id, uin
     pushqueue_refused(&v->queue, id, version);
     if (l->object->kind != RESOURCE_POD)
         pushqueue_answered(&v->queue, item, version, true);
-    let_go(d, v);
+    push_land(d, v);
     push_settle(d, l);
     push_next(d, v);
 }
@@ -300,7 +292,7 @@ void delivery_timer(void *context, struct wheel_timer *timer)
         count(PUSHES, PUSHED_GIVEN_UP, 1);
         log_limited(LOG_LEVEL_INFO, "push_given_up", F_STR("node", v->node->text),
                     F_U64("waiting", v->queue.count));
-        let_go(d, v);
+        push_land(d, v);
         break;
     case PUSH_ACTION_NONE:
         break;

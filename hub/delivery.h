@@ -19,6 +19,7 @@
 
 #include "hub/downstream.h"
 #include "hub/frame.h"
+#include "hub/slab.h"
 #include "hub/want.h"
 #include "hub/wheel.h"
 
@@ -39,7 +40,16 @@ struct content {
 
 struct preparation;
 
-/* A connected node. */
+/* What is needed to write a message once more. */
+struct flight {
+    struct content *content; /* NULL: not kept */
+    int64_t wall_ms;
+    uint64_t sent_ms;
+    const char *operation;
+    char id[UUID_BYTES];
+};
+
+/* A connected node: small, for most have nothing to get. */
 struct delivery {
     struct want_node *node; /* its session is this */
     struct node_name *name;
@@ -49,14 +59,10 @@ struct delivery {
     struct wheel_timer timer;
     struct preparation *preparation; /* a request is under way for queue.current */
     struct delivery *next_in_line;   /* waits for a request to end */
-    struct content *content;         /* of the message that waits for its acknowledgement; NULL: a deletion, or not kept */
-    int64_t sent_wall_ms;
-    uint64_t sent_ms;
+    struct flight *flight;           /* of the message that waits for its acknowledgement */
     uint64_t ours_from; /* the Node's version from which on another replica's annotation is another replica's session; 0: never */
     uint64_t record_ms; /* when versions that changed nothing for the edge are recorded; 0: none */
-    char id[UUID_BYTES];
     bool is_in_line;
-    bool is_insert;     /* the message's operation */
     bool has_loaded;    /* what the index says was queued */
     bool is_node_seen;  /* downstream_node_seen() came */
 };
@@ -93,6 +99,7 @@ struct downstream {
     struct want *want;
     struct watcher watchers[DOWN_WATCH_COUNT];
     struct recorder recorder;
+    struct slab deliveries;
     struct wheel wheel;
     bool is_synced;           /* the first lists are complete */
     bool has_records;         /* the API server has the two kinds of records */
@@ -162,6 +169,8 @@ void delivery_tidy(struct downstream *d, struct want_link *l);
 void push_next(struct downstream *d, struct delivery *v);
 /* The session is going away. */
 void push_abandon(struct downstream *d, struct delivery *v);
+/* The message in flight has come to its end. */
+void push_land(struct downstream *d, struct delivery *v);
 /* Writes the message that waits for its acknowledgement once more. */
 void push_resend(struct downstream *d, struct delivery *v);
 /* The link's item may have been done with, or have got something to do: counts, and lets go of what nobody waits for. */

@@ -318,6 +318,7 @@ int downstream_create(const struct config *config, struct apiconfig *api, struct
     }
     pthread_mutex_init(&d->lock, NULL);
     d->stats.is_on = true;
+    slab_init(&d->deliveries, sizeof(struct delivery));
     wheel_init(&d->wheel, uv_now(&d->loop));
     rc = mailbox_init(&d->mailbox, &d->loop, MAIL_COUNT, MAIL_BYTES, on_mail, d);
     assert(rc == 0); /* nothing in it but a mutex and an async handle */
@@ -376,6 +377,7 @@ void downstream_destroy(struct downstream *d)
     assert(rc == 0); /* downstream_close() came before */
     pthread_mutex_destroy(&d->lock);
     recorder_fini(d);
+    slab_fini(&d->deliveries);
     want_destroy(d->want);
     free(d);
 }

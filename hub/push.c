@@ -139,8 +139,8 @@ static const char *operation_of(const struct want_link *l, enum push_op op)
     return is_new && has_insert && !o->is_terminating ? "insert" : "update";
 }
 
-/* `version` is that of the content; 0: it says none. The same arguments, and the same v->id, give the same bytes. */
-static int write_message(struct downstream *d, struct delivery *v, const char *operation, const char *json, size_t size,
+/* `version` is that of the content; 0: it says none. The same arguments and the same flight give the same bytes. */
+static int write_message(struct downstream *d, struct delivery *v, const struct flight *f, const char *json, size_t size,
                          uint64_t version)
 {
     const struct want_object *o = current(v)->object;
@@ -149,7 +149,7 @@ static int write_message(struct downstream *d, struct delivery *v, const char *o
     int version_size = version ? snprintf(version_text, sizeof(version_text), "%llu", (unsigned long long)version) : 0;
     bool is_set = v->queue.op == PUSH_SET;
     const struct push push = {
-        .operation = operation,
+        .operation = f->operation,
         .ns = key.ns.size > 0 ? key.ns : (struct text_span){"null", 4},
         .name = key.name,
         .type = syncrecord_type(key.kind),
@@ -158,27 +158,34 @@ static int write_message(struct downstream *d, struct delivery *v, const char *o
         .object = is_set ? resource_hash(key.kind, &key.ns, &key.name) : 0,
         .object_version = is_set ? version : 0,
     };
-    struct reply *r = downmessage_compose(&push, v->session, v->id, v->sent_wall_ms);
+    struct reply *r = downmessage_compose(&push, v->session, f->id, f->wall_ms);
     if (!r)
         return -ENOMEM;
     hub_deliver(d->hub, r);
     return 0;
 }
 
-static void send_first(struct downstream *d, struct delivery *v, const char *json, size_t size, uint64_t version)
+/* Takes `c`, which may be NULL: then the message cannot be written again. */
+static void send_first(struct downstream *d, struct delivery *v, struct content *c, const char *json, size_t size,
+                       uint64_t version)
 {
-    struct want_link *l = current(v);
-    const char *operation = operation_of(l, v->queue.op);
-    uuid_make(v->id);
-    v->sent_wall_ms = wall_ms();
-    v->sent_ms = down_now(d);
-    v->is_insert = strcmp(operation, "insert") == 0;
-    if (write_message(d, v, operation, json, size, version) != 0) {
+    struct flight *f = malloc(sizeof(*f));
+    if (f) {
+        *f = (struct flight){.content = c,
+                             .wall_ms = wall_ms(),
+                             .sent_ms = down_now(d),
+                             .operation = operation_of(current(v), v->queue.op)};
+        uuid_make(f->id);
+    }
+    if (!f || write_message(d, v, f, json, size, version) != 0) {
+        free(f);
+        content_put(d, c);
         put_back(d, v, "no memory");
         return;
     }
     bool is_set = v->queue.op == PUSH_SET;
-    pushqueue_sent(&v->queue, uuid_key(v->id, UUID_BYTES - 1), is_set ? version : 0, v->sent_ms);
+    pushqueue_sent(&v->queue, uuid_key(f->id, UUID_BYTES - 1), is_set ? version : 0, f->sent_ms);
+    v->flight = f;
     count(PUSHES, PUSHED_SENT, 1);
     d->in_flight++;
 }
@@ -186,11 +193,7 @@ static void send_first(struct downstream *d, struct delivery *v, const char *jso
 static void send_set(struct downstream *d, struct delivery *v, const char *json, size_t size, uint64_t version)
 {
     struct content *c = share_content(d, current(v)->object, json, size, version);
-    send_first(d, v, json, size, version);
-    if (v->queue.state == PUSH_WAITING)
-        v->content = c;
-    else
-        content_put(d, c);
+    send_first(d, v, c, json, size, version);
 }
 
 /* With the last state of the object where the watch has just brought it, as EdgeController sends it; else as SyncController. */
@@ -207,33 +210,33 @@ static void send_delete(struct downstream *d, struct delivery *v)
         want_uid_format(&o->uid, uid);
         c = content_create(d, tombstone, downmessage_tombstone(&ns, &key.name, uid, tombstone), 0);
     }
-    if (!c) {
-        put_back(d, v, "no memory");
-        return;
-    }
-    send_first(d, v, c->text, c->size, c->version);
-    if (v->queue.state == PUSH_WAITING)
-        v->content = c;
+    if (c)
+        send_first(d, v, c, c->text, c->size, c->version);
     else
-        content_put(d, c);
+        put_back(d, v, "no memory");
+}
+
+void push_land(struct downstream *d, struct delivery *v)
+{
+    content_put(d, v->flight->content);
+    free(v->flight);
+    v->flight = NULL;
+    d->in_flight--;
 }
 
 void push_resend(struct downstream *d, struct delivery *v)
 {
     struct want_link *l = current(v);
-    const char *operation = v->queue.op == PUSH_DELETE ? "delete" : v->is_insert ? "insert" : "update";
+    const struct content *c = v->flight->content;
     count(PUSHES, PUSHED_RESENT, 1);
     if (l->item.acked == 0 && l->has_record && l->recorded == 0 && v->queue.op == PUSH_SET) {
         l->work |= LINK_WANTS_ZERO; /* which CloudCore takes for not delivered yet; it passes over an empty status */
         recorder_note(d, l);
     }
-    if (v->content &&
-        write_message(d, v, operation, v->content->text, v->content->size, v->content->version) == 0)
+    if (c && write_message(d, v, v->flight, c->text, c->size, c->version) == 0)
         return;
     pushqueue_refused(&v->queue, v->queue.id, 0); /* its content was not kept: it is made anew */
-    content_put(d, v->content);
-    v->content = NULL;
-    d->in_flight--;
+    push_land(d, v);
 }
 
 /* ---- requests ---- */
@@ -540,10 +543,8 @@ void push_abandon(struct downstream *d, struct delivery *v)
 {
     if (v->preparation)
         v->preparation->v = NULL;
-    if (v->queue.state == PUSH_WAITING)
-        d->in_flight--;
+    if (v->flight)
+        push_land(d, v);
     leave_line(d, v);
-    content_put(d, v->content);
-    v->content = NULL;
     wheel_disarm(&v->timer);
 }

@@ -1,6 +1,8 @@
 /* See want.h. Two hash tables with chains; a table that cannot grow goes on with longer chains. */
 #include "hub/want.h"
 
+#include "hub/slab.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@ struct want {
     struct want_object **objects;
     struct want_node **nodes;
     size_t object_buckets, node_buckets; /* powers of two */
+    struct slab links;
     uint8_t epochs[RESOURCE_KIND_COUNT];
     struct want_stats stats;
 };
@@ -67,6 +70,7 @@ struct want *want_create(void)
     struct want *w = calloc(1, sizeof(*w));
     if (!w)
         return NULL;
+    slab_init(&w->links, sizeof(struct want_link));
     w->objects = calloc(FIRST_BUCKETS, sizeof(*w->objects));
     w->nodes = calloc(FIRST_BUCKETS, sizeof(*w->nodes));
     if (!w->objects || !w->nodes) {
@@ -78,23 +82,13 @@ struct want *want_create(void)
     return w;
 }
 
-static void destroy_node(struct want_node *n)
-{
-    while (n->links) {
-        struct want_link *l = n->links;
-        n->links = l->next_of_node;
-        free(l);
-    }
-    free(n);
-}
-
 void want_destroy(struct want *w)
 {
     for (size_t i = 0; i < w->node_buckets; i++) {
         while (w->nodes[i]) {
             struct want_node *n = w->nodes[i];
             w->nodes[i] = n->next;
-            destroy_node(n);
+            free(n);
         }
     }
     for (size_t i = 0; i < w->object_buckets; i++) {
@@ -105,6 +99,7 @@ void want_destroy(struct want *w)
             free(o);
         }
     }
+    slab_fini(&w->links);
     free(w->objects);
     free(w->nodes);
     free(w);
@@ -387,7 +382,7 @@ struct want_link *want_link_get(struct want *w, struct want_node *n, struct want
     struct want_link *l = want_link_find(n, o);
     if (l)
         return l;
-    l = calloc(1, sizeof(*l));
+    l = slab_get(&w->links);
     if (!l)
         return NULL;
     l->node = n;
@@ -415,7 +410,7 @@ void want_link_remove(struct want *w, struct want_link *l)
     *l->link_of_object = l->next_of_object;
     if (l->next_of_object)
         l->next_of_object->link_of_object = l->link_of_object;
-    free(l);
+    slab_put(&w->links, l);
     w->stats.links--;
     w->stats.bytes -= sizeof(*l);
     if (o->state != WANT_LIVE && !o->links)
