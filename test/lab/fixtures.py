@@ -22,10 +22,14 @@ class Lab:
         self.started.append(api)
         return api.start()
 
-    def hub(self, devapi, *flags, ready=True, **options):
+    def new_hub(self, devapi, *flags, **options):
+        """One that is still to be started."""
         hub = Hub(self.folder, self.authority, devapi, *flags, **options)
         self.started.append(hub)
-        return hub.start(ready)
+        return hub
+
+    def hub(self, devapi, *flags, ready=True, **options):
+        return self.new_hub(devapi, *flags, **options).start(ready)
 
     def fleet(self, hub, nodes, *flags, **options):
         fleet = Fleet(self.folder, hub, nodes, *flags, **options)
