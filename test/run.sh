@@ -177,6 +177,7 @@ for part in unit sim golden devapi system fuzz asan tsan; do
         ;;
     asan)
         is_built || continue
+        unit_seconds=$((3 * unit_seconds)) # all of it is slower
         ASAN_OPTIONS=detect_leaks=1 LSAN_OPTIONS=suppressions=test/lsan.supp:print_suppressions=0 \
             UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 units asan-unit "$B/asan/unit"
         ISTHMUS_HUB=$B/asan/isthmus ISTHMUS_SANITIZER=asan \

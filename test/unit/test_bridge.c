@@ -57,7 +57,6 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     const struct h2server_options options = {.on_request = on_request, .context = f};
-    assert_int_equal(0, hub_metrics_init());
     apitest_init(&f->api, &options);
     f->api.options.channels[0] = (struct apiclient_channel){.connections = 1, .max_streams = 8};
     f->api.options.channel_count = 1;
@@ -226,6 +225,12 @@ static void test_without_memory(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+static int set_up_all(void **state)
+{
+    (void)state;
+    return hub_metrics_init(); /* once: it lives as long as the process */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,5 +243,5 @@ int main(void)
         TEST(test_many_come_and_go),
         TEST(test_without_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up_all, NULL);
 }
