@@ -15,6 +15,7 @@
 #define PAUSE_MS   500
 
 struct call {
+    uv_loop_t *loop;
     bool is_done;
     int error;
     struct api_blocking_answer *answer;
@@ -69,6 +70,7 @@ static void on_answer(void *context, const struct apiresponse *response)
     struct call *call = context;
     call->is_done = true;
     call->error = response->error;
+    uv_stop(call->loop); /* also when the turn has its waiting still ahead */
     if (response->error != 0)
         return;
     call->answer->body = malloc(response->size + 1);
@@ -86,7 +88,7 @@ static void on_answer(void *context, const struct apiresponse *response)
 static int send_once(struct api_blocking *b, const struct apirequest *wanted,
                      struct api_blocking_answer *answer)
 {
-    struct call call = {.answer = answer};
+    struct call call = {.loop = &b->loop, .answer = answer};
     struct apirequest request = *wanted;
     uint64_t now_ns = uv_hrtime();
     uint64_t left_ms = now_ns < b->deadline_ns ? (b->deadline_ns - now_ns) / 1000000 + 1 : 1;
@@ -97,7 +99,7 @@ static int send_once(struct api_blocking *b, const struct apirequest *wanted,
     request.context = &call;
     int rc = apiclient_request(b->client, &request, NULL);
     while (rc == 0 && !call.is_done)
-        uv_run(&b->loop, UV_RUN_ONCE);
+        uv_run(&b->loop, UV_RUN_DEFAULT);
     return rc != 0 ? rc : call.error;
 }
 

@@ -59,15 +59,14 @@ char *secret_base64(const void *bytes, size_t size)
 
 char *secret_text_printf(const char *format, ...)
 {
-    va_list arguments;
+    va_list arguments, again;
     va_start(arguments, format);
+    va_copy(again, arguments);
     int size = vsnprintf(NULL, 0, format, arguments);
-    va_end(arguments);
     char *text = size >= 0 ? malloc((size_t)size + 1) : NULL;
-    if (!text)
-        return NULL;
-    va_start(arguments, format);
-    vsnprintf(text, (size_t)size + 1, format, arguments);
+    if (text)
+        vsnprintf(text, (size_t)size + 1, format, again);
+    va_end(again);
     va_end(arguments);
     return text;
 }

@@ -98,8 +98,7 @@ static void test_malformed(void **state)
     char *huge = malloc(JOIN_TOKEN_MAX_BYTES + 2);
     memset(huge, 'A', JOIN_TOKEN_MAX_BYTES + 1);
     huge[1] = huge[3] = '.';
-    assert_int_equal(TOKEN_MALFORMED,
-                     join_token_verify(huge, JOIN_TOKEN_MAX_BYTES + 1, &key, 0));
+    assert_int_equal(TOKEN_MALFORMED, join_token_verify(huge, JOIN_TOKEN_MAX_BYTES + 1, &key, 0));
     free(huge);
 }
 
@@ -110,8 +109,8 @@ static void test_algorithms_that_are_none(void **state)
     assert_int_equal(TOKEN_ALGORITHM, verify("e30." CLAIMS ".AAAA", 0));
     /* {"alg":"HS256","crit":["x"]}, signed */
     assert_int_equal(TOKEN_ALGORITHM, verify("eyJhbGciOiJIUzI1NiIsImNyaXQiOlsieCJdfQ." CLAIMS
-                                                  ".pWxO8gJnvJDGG72-p17bEIcJwZzslB2aeDhJi-fRk1s",
-                                                  0));
+                                             ".pWxO8gJnvJDGG72-p17bEIcJwZzslB2aeDhJi-fRk1s",
+                                             0));
 }
 
 static void test_wrong_signatures(void **state)
