@@ -5,12 +5,30 @@ import time
 from bench.probes import KIB, cpu_s, rss_bytes, settled_rss, slab_bytes, threads
 
 
-def idle_edges(bench):
-    """One fleet that grows. An idle edge is a registered one: it renews its lease and sends its keepalives."""
-    table, size = bench.table, bench.size
-    table.section("Memory of the hub, user space (VmRSS)")
+def delivery_state(bench, step, without):
+    """What the way down costs for each edge, before any pods: the same edges, with it."""
+    size = bench.size
     with bench.lab() as lab:
         hub = lab.hub(lab.devapi("--history", "64"))
+        pid = hub.process.pid
+        empty = settled_rss(pid, size.still_s)
+        bench.say(f"{step} edges connect, with the way down")
+        fleet = lab.fleet(hub, step, "--connect-rate", size.connect_rate, "--source-addresses", "16", *size.idle_flags)
+        fleet.wait_for(f"{step} are Ready", lambda r: r["nodes"]["ready"] >= step, 180)
+        each = (settled_rss(pid, size.still_s) - empty) / step
+        bench.table.add(f"delivery state of each, {step:,} connected", (each - without) / KIB, "KiB",
+                        note="no pods; the difference that --downstream makes")
+        fleet.stop()
+
+
+def idle_edges(bench):
+    """One fleet that grows. An idle edge is a registered one: it renews its lease and sends its keepalives. The way down
+    has a line of its own."""
+    table, size = bench.table, bench.size
+    table.section("Memory of the hub, user space (VmRSS)")
+    middle = {}
+    with bench.lab() as lab:
+        hub = lab.hub(lab.devapi("--history", "64"), "--downstream=false")
         pid = hub.process.pid
         empty, slab, steps = settled_rss(pid, size.still_s), slab_bytes(), size.memory
         table.add("before the first edge", empty / 2**20, "MiB", 16, f"{threads(pid)} threads")
@@ -23,6 +41,7 @@ def idle_edges(bench):
             fleet.wait_for(f"{step} are Ready", lambda r, n=step: r["nodes"]["ready"] >= n, 180)
             each = (settled_rss(pid, size.still_s) - empty) / step
             table.add(f"each idle edge, {step:,} connected", each / KIB, "KiB", 16)
+            middle[step] = each
         held = fleet.stats()["nodes"]["connected"]
         table.add("in the kernel, for each end of a connection", (slab_bytes() - slab) / held / 2 / KIB, "KiB",
                   note="slab of the whole machine, divided by the two ends, both here")
@@ -30,6 +49,8 @@ def idle_edges(bench):
                   note="a lease every 10 s, a keepalive every 15 s, a status every 5 min")
         lost = sum(v for k, v in fleet.stop()["connections"]["ends"].items() if k != "stopped")
         table.add("connections that broke meanwhile", lost, "", 0)
+    step = steps[len(steps) // 2]
+    delivery_state(bench, step, middle[step])
 
 
 def storm(bench):
