@@ -157,21 +157,18 @@ static void pause_writing(struct downstream *d)
     d->recorder.pause_ms = down_now(d) + PAUSE_MS;
 }
 
+/* Each once at most: one with a request under way is looked at again with the next tick. */
 static void pump(struct downstream *d)
 {
     struct recorder *r = &d->recorder;
-    while (r->count > 0 && r->writes < MAX_WRITES && r->pause_ms == 0 && !d->is_closing) {
+    for (size_t n = r->count; n > 0 && r->writes < MAX_WRITES && r->pause_ms == 0 && !d->is_closing; n--) {
         struct want_link *l = take(r);
         enum write_kind kind = what_to_do(d, l);
-        if (l->calls > 0 && kind != WRITE_NOTHING) {
-            put(d, l); /* one request at a time for each: this one is looked at again with the next tick */
-            return;
-        }
         if (kind == WRITE_NOTHING) {
             delivery_tidy(d, l);
-            continue;
-        }
-        if (begin(d, l, kind) != 0) {
+        } else if (l->calls > 0) {
+            put(d, l);
+        } else if (begin(d, l, kind) != 0) {
             put(d, l);
             pause_writing(d);
         }

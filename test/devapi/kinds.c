@@ -89,10 +89,19 @@ const struct dev_kind *dev_kind_by_object(const char *api_version, const char *k
     return NULL;
 }
 
+static bool has_no_custom;
+
+void dev_kinds_without_custom(void)
+{
+    has_no_custom = true;
+}
+
 const struct dev_kind *dev_kind_by_plural(const char *group, const char *version,
                                           const char *plural)
 {
     for (size_t i = 0; i < DEV_KIND_COUNT; i++) {
+        if (has_no_custom && kinds[i].is_custom)
+            continue;
         if (strcmp(kinds[i].plural, plural) == 0 && strcmp(kinds[i].group, group) == 0 &&
             strcmp(kinds[i].version, version) == 0)
             return &kinds[i];

@@ -30,6 +30,7 @@ struct config {
         lease_grace_ms, random_seed;
     double error_rate, throttle_rate, reset_rate, goaway_rate;
     struct option_list stalls;
+    bool without_crds;
 };
 
 #define AT(member) OPTION(struct config, member)
@@ -57,6 +58,8 @@ static const struct option_spec specs[] = {
      "Send GOAWAY at this part of them, and finish what is under way.", 0, 1},
     {"stall", OPTION_LIST, AT(stalls), NULL, "KIND=D",
      "Let each write of a kind take this long, as in event=8s; may be given more than once.", 0, 0},
+    {"without-crds", OPTION_BOOL, AT(without_crds), "false", NULL,
+     "Do not know custom resources, as a cluster where KubeEdge's were not applied.", 0, 0},
     {"event-cap", OPTION_NUMBER, AT(event_cap), "5000", "N", "Keep at most so many events.", 1,
      10000000},
     {"history", OPTION_NUMBER, AT(history_count), "8192", "N",
@@ -99,6 +102,8 @@ static int set_faults(struct dev_server *server, const struct config *config, st
                                          .reset_rate = config->reset_rate,
                                          .goaway_rate = config->goaway_rate,
                                          .retry_after_s = (config->retry_after_ms + 999) / 1000};
+    if (config->without_crds)
+        dev_kinds_without_custom();
     for (size_t i = 0; i < config->stalls.count; i++) {
         int rc = dev_faults_set_stall(&server->faults, config->stalls.items[i], e);
         if (rc != 0)

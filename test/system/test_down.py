@@ -444,3 +444,19 @@ def test_records_of_a_deleted_node_are_collected(hub, devapi, authority):
     names = [i["metadata"]["name"] for i in devapi.get(f"{SYNCS}/clusterobjectsyncs")["items"]]
     assert [n for n in names if n.startswith("node-a.")] == []
     assert records(devapi, "node-b") and [n for n in names if n.startswith("node-b.")]
+
+
+def test_without_the_kinds_of_records_deliveries_go_on(lab, authority):
+    devapi = lab.devapi("--without-crds")
+    hub = lab.hub(devapi)
+    assert devapi.call("GET", f"{SYNCS}/objectsyncs")[0] == 404
+    make_node(devapi, "node-a")
+    with StoreEdge(hub, authority, "node-a") as a:
+        make_pod(devapi, "web", "node-a")
+        a.wait_row("default/pod/web")
+        wait_nothing_waits(hub)
+        assert devapi.call("DELETE", "/api/v1/namespaces/default/pods/web", {"gracePeriodSeconds": 0})[0] == 200
+        a.wait_gone("default/pod/web")
+    assert hub.status()["down"]["records"] is False
+    assert hub.log_text().count("no_sync_records") == 1
+    assert hub.metrics().sum("isthmus_record_writes_total") == 0
