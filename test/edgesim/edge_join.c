@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/sha.h>
 #include <openssl/x509.h>
@@ -36,6 +37,7 @@ static int dial(const char *server, char host[256], struct errbuf *e)
     uint16_t port;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     const struct timeval patience = {.tv_sec = TIMEOUT_S};
+    const int on = 1;
     if (options_parse_address(server, host, &port) != 0) {
         errbuf_set(e, "--join %s: not HOST:PORT", server);
         return -EINVAL;
@@ -49,6 +51,7 @@ static int dial(const char *server, char host[256], struct errbuf *e)
     if (fd >= 0) {
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* as Go does */
     }
     int rc = fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) == 0 ? fd : -errno;
     freeaddrinfo(found);
