@@ -1,4 +1,5 @@
-/* See delivery.h: sessions come and go, the index changes, edges acknowledge. One push is in push.c. */
+/* See delivery.h: sessions come and go, the index changes, edges acknowledge. One push is in
+ * push.c. */
 #include "hub/delivery.h"
 
 #include "hub/hub_metrics.h"
@@ -6,7 +7,8 @@
 
 #include <string.h>
 
-/* How long versions that changed nothing for the edge wait for each other before one of them is recorded. */
+/* How long versions that changed nothing for the edge wait for each other before one of them is
+ * recorded. */
 #define RECORD_DELAY_MS 10000
 
 static struct delivery *delivery_of(const struct want_node *n)
@@ -41,8 +43,8 @@ static void queue_by_record(struct downstream *d, struct want_link *l)
     push_settle(d, l);
 }
 
-/* The Node is pushed on every connect, whatever its record says (so load() leaves item.acked 0): an EdgeCore with an empty
- * database waits for it (kubeedge-protocol 4.3). */
+/* The Node is pushed on every connect, whatever its record says (so load() leaves item.acked 0): an
+ * EdgeCore with an empty database waits for it (kubeedge-protocol 4.3). */
 static void offer_node(struct downstream *d, struct delivery *v)
 {
     const struct want_key key = {RESOURCE_NODE, {"", 0}, {v->node->text, v->node->size}};
@@ -54,7 +56,8 @@ static void offer_node(struct downstream *d, struct delivery *v)
     push_settle(d, l);
 }
 
-/* Deletions first, then what pods mention, then the pods: so a pod finds what it needs on its edge. */
+/* Deletions first, then what pods mention, then the pods: so a pod finds what it needs on its edge.
+ */
 static unsigned turn_of(const struct want_object *o)
 {
     if (o->state == WANT_GONE)
@@ -118,7 +121,8 @@ static void end(struct downstream *d, struct delivery *v)
     want_node_release(d->want, n);
 }
 
-struct delivery *delivery_find(struct downstream *d, const struct node_name *name, struct session_ref session)
+struct delivery *delivery_find(struct downstream *d, const struct node_name *name,
+                               struct session_ref session)
 {
     struct want_node *n = want_node_find(d->want, name->text, name->size);
     struct delivery *v = n ? delivery_of(n) : NULL;
@@ -127,12 +131,14 @@ struct delivery *delivery_find(struct downstream *d, const struct node_name *nam
     return is_it ? v : NULL;
 }
 
-void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session, uint64_t order)
+void delivery_connected(struct downstream *d, struct node_name *name, struct session_ref session,
+                        uint64_t order)
 {
     struct want_node *n = want_node_get(d->want, name->text, name->size);
     struct delivery *v = n ? slab_get(&d->deliveries) : NULL;
     if (!v) {
-        log_limited(LOG_LEVEL_ERROR, "delivery_lost", F_STR("node", name->text), F_STR("why", "no memory"));
+        log_limited(LOG_LEVEL_ERROR, "delivery_lost", F_STR("node", name->text),
+                    F_STR("why", "no memory"));
         if (n)
             want_node_release(d->want, n);
         return;
@@ -233,10 +239,12 @@ void delivery_set_back(struct downstream *d, struct delivery *v, uint64_t object
     }
 }
 
-void delivery_answered(struct downstream *d, struct delivery *v, const struct want_key *key, uint64_t version)
+void delivery_answered(struct downstream *d, struct delivery *v, const struct want_key *key,
+                       uint64_t version)
 {
     struct want_object *o = want_object_current(d->want, key);
-    struct want_link *l = v->has_loaded && o && o->state == WANT_LIVE ? want_link_get(d->want, v->node, o) : NULL;
+    struct want_link *l =
+        v->has_loaded && o && o->state == WANT_LIVE ? want_link_get(d->want, v->node, o) : NULL;
     if (!l)
         return; /* it was created this moment: it will be pushed */
     pushqueue_answered(&v->queue, &l->item, version, true);
@@ -247,7 +255,8 @@ void delivery_answered(struct downstream *d, struct delivery *v, const struct wa
     push_next(d, v);
 }
 
-void delivery_node_seen(struct downstream *d, struct delivery *v, const char *json, size_t size, bool is_ours)
+void delivery_node_seen(struct downstream *d, struct delivery *v, const char *json, size_t size,
+                        bool is_ours)
 {
     static const char *const path[] = {"metadata", "resourceVersion", NULL};
     const struct want_key key = {RESOURCE_NODE, {"", 0}, {v->node->text, v->node->size}};
@@ -274,7 +283,8 @@ void delivery_node_seen(struct downstream *d, struct delivery *v, const char *js
 void delivery_timer(void *context, struct wheel_timer *timer)
 {
     struct downstream *d = context;
-    struct delivery *v = (struct delivery *)(void *)((char *)timer - offsetof(struct delivery, timer));
+    struct delivery *v =
+        (struct delivery *)(void *)((char *)timer - offsetof(struct delivery, timer));
     uint64_t now = down_now(d);
     struct want_link *l;
     if (v->record_ms != 0 && v->record_ms <= now) {
@@ -333,7 +343,8 @@ void delivery_retract(struct downstream *d, struct want_link *l, bool is_sure)
         delivery_tidy(d, l);
         return;
     }
-    bool may_have_it = l->has_record || l->item.seen > 0 || l->item.acked > 0 || v->queue.current == &l->item;
+    bool may_have_it =
+        l->has_record || l->item.seen > 0 || l->item.acked > 0 || v->queue.current == &l->item;
     if (!may_have_it) {
         pushqueue_forget(&v->queue, &l->item);
         push_settle(d, l);
@@ -356,5 +367,6 @@ void delivery_tidy(struct downstream *d, struct want_link *l)
     if (v)
         pushqueue_forget(&v->queue, &l->item);
     push_settle(d, l);
-    want_link_remove(d->want, l); /* its node stays until recorder_collect() or the end of its session */
+    want_link_remove(d->want,
+                     l); /* its node stays until recorder_collect() or the end of its session */
 }

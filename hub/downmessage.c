@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-struct reply *downmessage_compose(const struct push *push, struct session_ref to, const char *id, int64_t wall_ms)
+struct reply *downmessage_compose(const struct push *push, struct session_ref to, const char *id,
+                                  int64_t wall_ms)
 {
     char resource[RESOURCE_MAX_NAMESPACE + RESOURCE_MAX_NAME + RESOURCE_MAX_TYPE + 4];
-    int size = snprintf(resource, sizeof(resource), "%.*s/%s/%.*s", (int)push->ns.size, push->ns.at, push->type,
-                        (int)push->name.size, push->name.at);
+    int size = snprintf(resource, sizeof(resource), "%.*s/%s/%.*s", (int)push->ns.size, push->ns.at,
+                        push->type, (int)push->name.size, push->name.at);
     assert(size > 0 && (size_t)size < sizeof(resource));
     struct frame frame = {
         .version = push->version,
@@ -36,10 +37,12 @@ struct reply *downmessage_compose(const struct push *push, struct session_ref to
     return r;
 }
 
-size_t downmessage_tombstone(const struct text_span *ns, const struct text_span *name, const char *uid, char *to)
+size_t downmessage_tombstone(const struct text_span *ns, const struct text_span *name,
+                             const char *uid, char *to)
 {
     bool has_namespace = !text_span_equals(ns, "null");
-    int size = snprintf(to, DOWNMESSAGE_TOMBSTONE_BYTES, "{\"metadata\":{\"name\":\"%.*s\"%s%.*s%s,\"uid\":\"%s\"}}",
+    int size = snprintf(to, DOWNMESSAGE_TOMBSTONE_BYTES,
+                        "{\"metadata\":{\"name\":\"%.*s\"%s%.*s%s,\"uid\":\"%s\"}}",
                         (int)name->size, name->at, has_namespace ? ",\"namespace\":\"" : "",
                         has_namespace ? (int)ns->size : 0, ns->at, has_namespace ? "\"" : "", uid);
     assert(size > 0 && size < DOWNMESSAGE_TOMBSTONE_BYTES);

@@ -1,7 +1,8 @@
 /* The downstream thread: its mail, its loop, its life. See downstream.h.
  *
- * Mail that tells of a session's beginning or end is never refused (there are two for each session); what may be lost under
- * pressure - an acknowledgement, say - costs a message that is sent once more. */
+ * Mail that tells of a session's beginning or end is never refused (there are two for each
+ * session); what may be lost under pressure - an acknowledgement, say - costs a message that is
+ * sent once more. */
 #include "hub/downstream.h"
 
 #include "hub/delivery.h"
@@ -17,13 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS       100
+#define TICK_MS 100
 /* What is acknowledged when the process ends is still recorded, within this time. */
 #define LAST_WRITES_MS 3000
-#define MAIL_COUNT    ((size_t)1 << 18)
-#define MAIL_BYTES    ((size_t)64 * 1024 * 1024)
-#define STREAMS       64
-#define WAITING_CALLS 1024
+#define MAIL_COUNT     ((size_t)1 << 18)
+#define MAIL_BYTES     ((size_t)64 * 1024 * 1024)
+#define STREAMS        64
+#define WAITING_CALLS  1024
 
 #define TEXT(id, text) text,
 const char *const push_outcome_names[PUSHED_COUNT] = {PUSH_OUTCOMES(TEXT)};
@@ -32,14 +33,22 @@ const char *const record_result_names[RECORD_RESULT_COUNT] = {RECORD_RESULTS(TEX
 
 /* ---- mail ---- */
 
-enum letter_kind { LETTER_CONNECTED, LETTER_GONE, LETTER_ACKED, LETTER_REFUSED, LETTER_SET_BACK, LETTER_ANSWERED, LETTER_NODE_SEEN };
+enum letter_kind {
+    LETTER_CONNECTED,
+    LETTER_GONE,
+    LETTER_ACKED,
+    LETTER_REFUSED,
+    LETTER_SET_BACK,
+    LETTER_ANSWERED,
+    LETTER_NODE_SEEN
+};
 
 struct letter {
     struct mail mail;
     enum letter_kind kind;
     struct node_name *node; /* a ref of its own */
     struct session_ref session;
-    uint64_t id; /* of a push; of an object, for SET_BACK */
+    uint64_t id;               /* of a push; of an object, for SET_BACK */
     uint64_t version;          /* CONNECTED: the session's order */
     enum resource_kind object; /* ANSWERED */
     bool is_ours;              /* NODE_SEEN */
@@ -47,7 +56,8 @@ struct letter {
     char text[]; /* ANSWERED: namespace, name; NODE_SEEN: the Node */
 };
 
-static struct letter *letter_create(enum letter_kind kind, struct node_name *node, struct session_ref session, size_t size)
+static struct letter *letter_create(enum letter_kind kind, struct node_name *node,
+                                    struct session_ref session, size_t size)
 {
     struct letter *letter = calloc(1, sizeof(*letter) + size);
     if (!letter)
@@ -71,12 +81,14 @@ static void post(struct downstream *d, struct letter *letter, bool is_always)
 {
     if (!letter)
         return;
-    int rc = is_always ? mailbox_post_always(&d->mailbox, &letter->mail) : mailbox_post(&d->mailbox, &letter->mail);
+    int rc = is_always ? mailbox_post_always(&d->mailbox, &letter->mail)
+                       : mailbox_post(&d->mailbox, &letter->mail);
     if (rc != 0)
         letter_free(letter);
 }
 
-void downstream_connected(struct downstream *d, struct node_name *node, struct session_ref session, uint64_t order)
+void downstream_connected(struct downstream *d, struct node_name *node, struct session_ref session,
+                          uint64_t order)
 {
     struct letter *letter = d ? letter_create(LETTER_CONNECTED, node, session, 0) : NULL;
     if (!letter)
@@ -91,8 +103,8 @@ void downstream_gone(struct downstream *d, struct node_name *node, struct sessio
         post(d, letter_create(LETTER_GONE, node, session, 0), true);
 }
 
-static void post_about(struct downstream *d, enum letter_kind kind, struct node_name *node, struct session_ref session,
-                       uint64_t id, uint64_t version)
+static void post_about(struct downstream *d, enum letter_kind kind, struct node_name *node,
+                       struct session_ref session, uint64_t id, uint64_t version)
 {
     struct letter *letter = d ? letter_create(kind, node, session, 0) : NULL;
     if (!letter)
@@ -102,28 +114,30 @@ static void post_about(struct downstream *d, enum letter_kind kind, struct node_
     post(d, letter, false);
 }
 
-void downstream_acked(struct downstream *d, struct node_name *node, struct session_ref session, uint64_t id)
+void downstream_acked(struct downstream *d, struct node_name *node, struct session_ref session,
+                      uint64_t id)
 {
     post_about(d, LETTER_ACKED, node, session, id, 0);
 }
 
-void downstream_refused(struct downstream *d, struct node_name *node, struct session_ref session, uint64_t id,
-                        uint64_t version)
+void downstream_refused(struct downstream *d, struct node_name *node, struct session_ref session,
+                        uint64_t id, uint64_t version)
 {
     post_about(d, LETTER_REFUSED, node, session, id, version);
 }
 
-void downstream_set_back(struct downstream *d, struct node_name *node, struct session_ref session, uint64_t object,
-                         uint64_t version)
+void downstream_set_back(struct downstream *d, struct node_name *node, struct session_ref session,
+                         uint64_t object, uint64_t version)
 {
     post_about(d, LETTER_SET_BACK, node, session, object, version);
 }
 
 void downstream_answered(struct downstream *d, struct node_name *node, struct session_ref session,
-                         enum resource_kind kind, const struct text_span *ns, const struct text_span *name,
-                         uint64_t version)
+                         enum resource_kind kind, const struct text_span *ns,
+                         const struct text_span *name, uint64_t version)
 {
-    struct letter *letter = d ? letter_create(LETTER_ANSWERED, node, session, ns->size + name->size) : NULL;
+    struct letter *letter =
+        d ? letter_create(LETTER_ANSWERED, node, session, ns->size + name->size) : NULL;
     if (!letter)
         return;
     letter->object = kind;
@@ -162,7 +176,8 @@ static void deliver_letter(struct downstream *d, struct letter *m)
         delivery_set_back(d, v, m->id, m->version);
         break;
     case LETTER_ANSWERED: {
-        const struct want_key key = {m->object, {m->text, m->ns_size}, {m->text + m->ns_size, m->size - m->ns_size}};
+        const struct want_key key = {
+            m->object, {m->text, m->ns_size}, {m->text + m->ns_size, m->size - m->ns_size}};
         delivery_answered(d, v, &key, m->version);
         break;
     }
@@ -281,12 +296,14 @@ static void finish(struct downstream *d)
 static void channel_options(struct apiclient_options *options)
 {
     options->channel_count = DOWN_CHANNEL_COUNT;
-    options->channels[DOWN_CHANNEL_WATCH] = (struct apiclient_channel){1, STREAMS, DOWN_WATCH_COUNT};
+    options->channels[DOWN_CHANNEL_WATCH] =
+        (struct apiclient_channel){1, STREAMS, DOWN_WATCH_COUNT};
     options->channels[DOWN_CHANNEL_READ] = (struct apiclient_channel){1, STREAMS, WAITING_CALLS};
     options->channels[DOWN_CHANNEL_WRITE] = (struct apiclient_channel){1, STREAMS, WAITING_CALLS};
 }
 
-int downstream_create(const struct config *config, struct apiconfig *api, struct downstream **out, struct errbuf *e)
+int downstream_create(const struct config *config, struct apiconfig *api, struct downstream **out,
+                      struct errbuf *e)
 {
     struct downstream *d = calloc(1, sizeof(*d));
     if (!d || !(d->want = want_create())) {

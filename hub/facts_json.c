@@ -54,13 +54,12 @@ static json_t *by_label(enum hub_metric id, size_t which)
 
 static json_t *edges(const struct facts *f)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bridged",
-                     metric(M_BRIDGED_NODES), "connected",
-                     (json_int_t)f->connections, "limit", (json_int_t)f->config->max_connections,
-                     "handshakes", metric(M_HANDSHAKES), "handshakes_waiting",
-                     metric(M_HANDSHAKES_WAITING), "paused", metric(M_PAUSED_SESSIONS),
-                     "reassembly_bytes", metric(M_REASSEMBLY_BYTES), "accepted_total",
-                     metric(M_EDGE_ACCEPTED), "established_total", metric(M_EDGE_ESTABLISHED));
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bridged", metric(M_BRIDGED_NODES),
+        "connected", (json_int_t)f->connections, "limit", (json_int_t)f->config->max_connections,
+        "handshakes", metric(M_HANDSHAKES), "handshakes_waiting", metric(M_HANDSHAKES_WAITING),
+        "paused", metric(M_PAUSED_SESSIONS), "reassembly_bytes", metric(M_REASSEMBLY_BYTES),
+        "accepted_total", metric(M_EDGE_ACCEPTED), "established_total", metric(M_EDGE_ESTABLISHED));
 }
 
 static json_t *rates(const struct history *history)
@@ -131,9 +130,10 @@ static json_t *watches(const struct downstream_stats *s)
 {
     json_t *array = json_array();
     for (size_t i = 0; i < DOWN_WATCH_COUNT; i++)
-        json_array_append_new(array, json_pack("{s:s, s:b, s:b, s:s}", "name", down_watch_names[i], "healthy",
-                                               s->watches[i].is_healthy, "synced", s->watches[i].is_synced, "text",
-                                               s->watches[i].text));
+        json_array_append_new(array,
+                              json_pack("{s:s, s:b, s:b, s:s}", "name", down_watch_names[i],
+                                        "healthy", s->watches[i].is_healthy, "synced",
+                                        s->watches[i].is_synced, "text", s->watches[i].text));
     return array;
 }
 
@@ -143,12 +143,13 @@ static json_t *down(const struct facts *f)
     const struct downstream_stats *s = &f->downstream;
     if (!s->is_on)
         return json_null();
-    return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "synced", s->is_synced,
-                     "records", s->has_records, "connected", (json_int_t)s->connected, "waiting",
-                     (json_int_t)s->waiting, "in_flight", (json_int_t)s->in_flight, "content_bytes",
-                     (json_int_t)s->content_bytes, "record_writes_waiting", (json_int_t)s->record_writes, "objects",
-                     (json_int_t)s->objects, "links", (json_int_t)s->links, "nodes", (json_int_t)s->nodes,
-                     "index_bytes", (json_int_t)s->index_bytes, "watches", watches(s), "pushes",
+    return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "synced",
+                     s->is_synced, "records", s->has_records, "connected", (json_int_t)s->connected,
+                     "waiting", (json_int_t)s->waiting, "in_flight", (json_int_t)s->in_flight,
+                     "content_bytes", (json_int_t)s->content_bytes, "record_writes_waiting",
+                     (json_int_t)s->record_writes, "objects", (json_int_t)s->objects, "links",
+                     (json_int_t)s->links, "nodes", (json_int_t)s->nodes, "index_bytes",
+                     (json_int_t)s->index_bytes, "watches", watches(s), "pushes",
                      by_label(M_PUSHES, 0));
 }
 
@@ -209,9 +210,10 @@ json_t *facts_to_json(const struct facts *f, const struct facts_past *all)
         f->is_draining ? "draining" : "serving", "live", health_check(f, HEALTH_LIVE, NULL),
         "ready", health_check(f, HEALTH_READY, NULL), "accepting",
         health_check(f, HEALTH_ACCEPTING, NULL), "edges", edges(f), "rates", rates(history),
-        "lanes", lanes(f, history), "api", api(f), "down", down(f), "kinds", by_label(M_MESSAGES_RECEIVED, 0),
-        "outcomes", by_label(M_MESSAGES_FINISHED, 1), "refused", by_label(M_EDGE_REFUSED, 0),
-        "closed", by_label(M_EDGE_CLOSED, 0), "dropped", by_label(M_MESSAGES_DROPPED, 0), "process",
-        process(f), "threads", threads(f), "history", past(history), "balance",
+        "lanes", lanes(f, history), "api", api(f), "down", down(f), "kinds",
+        by_label(M_MESSAGES_RECEIVED, 0), "outcomes", by_label(M_MESSAGES_FINISHED, 1), "refused",
+        by_label(M_EDGE_REFUSED, 0), "closed", by_label(M_EDGE_CLOSED, 0), "dropped",
+        by_label(M_MESSAGES_DROPPED, 0), "process", process(f), "threads", threads(f), "history",
+        past(history), "balance",
         f->has_balance ? facts_balance_json(&f->balance, &all->balance) : json_null());
 }

@@ -40,7 +40,8 @@ void writer_escaped(struct writer *w, const char *text, size_t size)
 
 /* ---- message ids ---- */
 
-/* Random bytes by the page: a system call for each id would cost more than the rest of an answer. */
+/* Random bytes by the page: a system call for each id would cost more than the rest of an answer.
+ */
 static const unsigned char *random_bytes(size_t size)
 {
     static _Thread_local unsigned char pool[2048];
@@ -86,7 +87,8 @@ void frame_begin(struct writer *w, const struct frame *f, int64_t wall_ms, const
         writer_text(w, "\",\"parent_msg_id\":\"");
         writer_put(w, f->parent.at, f->parent.size);
     }
-    writer_put(w, number, (size_t)snprintf(number, sizeof(number), "\",\"timestamp\":%" PRId64, wall_ms));
+    writer_put(w, number,
+               (size_t)snprintf(number, sizeof(number), "\",\"timestamp\":%" PRId64, wall_ms));
     if (f->version.size > 0) {
         writer_text(w, ",\"resourceversion\":\"");
         writer_put(w, f->version.at, f->version.size);

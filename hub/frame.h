@@ -1,5 +1,5 @@
-/* Writing an envelope of our own: header, route and the beginning of content, as Go's encoder orders
- * them (hub/envelope.h reads them).
+/* Writing an envelope of our own: header, route and the beginning of content, as Go's encoder
+ * orders them (hub/envelope.h reads them).
  *
  * Pure but for uuid_make(). Any thread. */
 #ifndef HUB_FRAME_H
@@ -22,7 +22,8 @@ void writer_text(struct writer *w, const char *text);
 /* As the inside of a JSON string; up to six bytes for one. */
 void writer_escaped(struct writer *w, const char *text, size_t size);
 
-/* Spans go out as they are: they are JSON already, or need no escape. Sizes of 0 leave a field out. */
+/* Spans go out as they are: they are JSON already, or need no escape. Sizes of 0 leave a field out.
+ */
 struct frame {
     struct text_span parent, version, resource;
     const char *source, *operation;

@@ -1,5 +1,5 @@
-/* See podfacts.h. What is not as it should be is passed over: the API server has validated it, and a later Kubernetes may know
- * more than this. */
+/* See podfacts.h. What is not as it should be is passed over: the API server has validated it, and
+ * a later Kubernetes may know more than this. */
 #include "hub/podfacts.h"
 
 #include <errno.h>
@@ -95,9 +95,14 @@ struct place {
 
 #define IN_CONTAINERS(list)                                                                        \
     {RESOURCE_CONFIGMAP, {list, "[]", "envFrom", "[]", "configMapRef", "name"}},                   \
-    {RESOURCE_SECRET, {list, "[]", "envFrom", "[]", "secretRef", "name"}},                         \
-    {RESOURCE_CONFIGMAP, {list, "[]", "env", "[]", "valueFrom", "configMapKeyRef", "name"}},       \
-    {RESOURCE_SECRET, {list, "[]", "env", "[]", "valueFrom", "secretKeyRef", "name"}}
+        {RESOURCE_SECRET, {list, "[]", "envFrom", "[]", "secretRef", "name"}},                     \
+        {RESOURCE_CONFIGMAP, {list, "[]", "env", "[]", "valueFrom", "configMapKeyRef", "name"}},   \
+    {                                                                                              \
+        RESOURCE_SECRET,                                                                           \
+        {                                                                                          \
+            list, "[]", "env", "[]", "valueFrom", "secretKeyRef", "name"                           \
+        }                                                                                          \
+    }
 
 static const struct place places[] = {
     {RESOURCE_CONFIGMAP, {"volumes", "[]", "configMap", "name"}},

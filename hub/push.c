@@ -1,8 +1,10 @@
-/* One push: from the item whose turn it is to the message that its edge acknowledges. See delivery.h for the steps.
+/* One push: from the item whose turn it is to the message that its edge acknowledges. See
+ * delivery.h for the steps.
  *
- * Failure modes: a request that fails or an answer that is too old puts the item back, to take its turn again after a
- * while; an object that turns out to be gone is left to the watch, which will say so; a session that goes while a request is
- * under way leaves the request to end for nobody (preparation.v is NULL then). */
+ * Failure modes: a request that fails or an answer that is too old puts the item back, to take its
+ * turn again after a while; an object that turns out to be gone is left to the watch, which will
+ * say so; a session that goes while a request is under way leaves the request to end for nobody
+ * (preparation.v is NULL then). */
 #include "hub/delivery.h"
 
 #include "hub/downmessage.h"
@@ -54,7 +56,8 @@ static int64_t wall_ms(void)
 
 /* ---- content ---- */
 
-struct content *content_create(struct downstream *d, const char *json, size_t size, uint64_t version)
+struct content *content_create(struct downstream *d, const char *json, size_t size,
+                               uint64_t version)
 {
     if (d->content_bytes + sizeof(struct content) + size > CONTENT_BYTES)
         return NULL;
@@ -75,9 +78,10 @@ void content_put(struct downstream *d, struct content *c)
     free(c);
 }
 
-/* The object's own, with a new reference; made, and kept by the object, if it has none of this version. */
-static struct content *share_content(struct downstream *d, struct want_object *o, const char *json, size_t size,
-                                     uint64_t version)
+/* The object's own, with a new reference; made, and kept by the object, if it has none of this
+ * version. */
+static struct content *share_content(struct downstream *d, struct want_object *o, const char *json,
+                                     size_t size, uint64_t version)
 {
     struct content *c = o->body;
     if (!c || c->version != version) {
@@ -122,7 +126,8 @@ static void put_back(struct downstream *d, struct delivery *v, const char *why)
     count(PUSHES, PUSHED_FAILED, 1);
     log_limited(LOG_LEVEL_INFO, "push_failed", F_STR("node", v->node->text),
                 F_STR("type", syncrecord_type((enum resource_kind)l->object->kind)),
-                F_STRN("name", l->object->text + l->object->ns_size, l->object->name_size), F_STR("why", why));
+                F_STRN("name", l->object->text + l->object->ns_size, l->object->name_size),
+                F_STR("why", why));
     pushqueue_back(&v->queue, down_now(d));
     push_settle(d, l);
 }
@@ -135,18 +140,22 @@ static const char *operation_of(const struct want_link *l, enum push_op op)
     if (op == PUSH_DELETE)
         return "delete";
     bool is_new = l->item.acked == 0 && l->item.seen == 0;
-    bool has_insert = o->kind == RESOURCE_POD || o->kind == RESOURCE_CONFIGMAP; /* CloudCore updates Secrets always */
+    bool has_insert = o->kind == RESOURCE_POD ||
+                      o->kind == RESOURCE_CONFIGMAP; /* CloudCore updates Secrets always */
     return is_new && has_insert && !o->is_terminating ? "insert" : "update";
 }
 
-/* `version` is that of the content; 0: it says none. The same arguments and the same flight give the same bytes. */
-static int write_message(struct downstream *d, struct delivery *v, const struct flight *f, const char *json, size_t size,
-                         uint64_t version)
+/* `version` is that of the content; 0: it says none. The same arguments and the same flight give
+ * the same bytes. */
+static int write_message(struct downstream *d, struct delivery *v, const struct flight *f,
+                         const char *json, size_t size, uint64_t version)
 {
     const struct want_object *o = current(v)->object;
     struct want_key key = want_object_key(o);
     char version_text[24];
-    int version_size = version ? snprintf(version_text, sizeof(version_text), "%llu", (unsigned long long)version) : 0;
+    int version_size =
+        version ? snprintf(version_text, sizeof(version_text), "%llu", (unsigned long long)version)
+                : 0;
     bool is_set = v->queue.op == PUSH_SET;
     const struct push push = {
         .operation = f->operation,
@@ -166,8 +175,8 @@ static int write_message(struct downstream *d, struct delivery *v, const struct 
 }
 
 /* Takes `c`, which may be NULL: then the message cannot be written again. */
-static void send_first(struct downstream *d, struct delivery *v, struct content *c, const char *json, size_t size,
-                       uint64_t version)
+static void send_first(struct downstream *d, struct delivery *v, struct content *c,
+                       const char *json, size_t size, uint64_t version)
 {
     struct flight *f = malloc(sizeof(*f));
     if (f) {
@@ -190,13 +199,15 @@ static void send_first(struct downstream *d, struct delivery *v, struct content 
     d->in_flight++;
 }
 
-static void send_set(struct downstream *d, struct delivery *v, const char *json, size_t size, uint64_t version)
+static void send_set(struct downstream *d, struct delivery *v, const char *json, size_t size,
+                     uint64_t version)
 {
     struct content *c = share_content(d, current(v)->object, json, size, version);
     send_first(d, v, c, json, size, version);
 }
 
-/* With the last state of the object where the watch has just brought it, as EdgeController sends it; else as SyncController. */
+/* With the last state of the object where the watch has just brought it, as EdgeController sends
+ * it; else as SyncController. */
 static void send_delete(struct downstream *d, struct delivery *v)
 {
     struct want_object *o = current(v)->object;
@@ -230,7 +241,8 @@ void push_resend(struct downstream *d, struct delivery *v)
     const struct content *c = v->flight->content;
     count(PUSHES, PUSHED_RESENT, 1);
     if (l->item.acked == 0 && l->has_record && l->recorded == 0 && v->queue.op == PUSH_SET) {
-        l->work |= LINK_WANTS_ZERO; /* which CloudCore takes for not delivered yet; it passes over an empty status */
+        l->work |= LINK_WANTS_ZERO; /* which CloudCore takes for not delivered yet; it passes over
+                                       an empty status */
         recorder_note(d, l);
     }
     if (c && write_message(d, v, v->flight, c->text, c->size, c->version) == 0)
@@ -303,7 +315,8 @@ static void fill_request(struct preparation *p, struct apirequest *request, char
     }
     /* Not older than this, from the API server's cache; without it, from etcd itself. */
     if (p->step == STEP_READ)
-        snprintf(path + size, 64, "?resourceVersion=%llu", (unsigned long long)pushqueue_floor(&l->item));
+        snprintf(path + size, 64, "?resourceVersion=%llu",
+                 (unsigned long long)pushqueue_floor(&l->item));
 }
 
 /* False: none may be begun now, or there is no memory; then `v` is in line or put back. */
@@ -347,7 +360,8 @@ static struct json_span member_of(const struct apiresponse *response, const char
 {
     const char *const path[] = {"metadata", name, NULL};
     struct json_span found;
-    if (jsonscan_find(response->body, response->size, path, &found) != 0 || found.kind != JSON_KIND_STRING)
+    if (jsonscan_find(response->body, response->size, path, &found) != 0 ||
+        found.kind != JSON_KIND_STRING)
         found.size = 0;
     return found;
 }
@@ -359,7 +373,8 @@ static bool has_uid(const struct apiresponse *response, const struct want_object
     return want_uid_parse(text.at, text.size, &uid) && want_uid_equals(&uid, &o->uid);
 }
 
-static void after_record(struct downstream *d, struct delivery *v, const struct apiresponse *response)
+static void after_record(struct downstream *d, struct delivery *v,
+                         const struct apiresponse *response)
 {
     struct want_link *l = current(v);
     if (down_is_good(response)) {
@@ -368,7 +383,8 @@ static void after_record(struct downstream *d, struct delivery *v, const struct 
     } else if (response->status == 409) {
         call(d, v, STEP_COMPARE);
     } else if (response->status == 403 || response->status == 404 || response->status == 422) {
-        /* A namespace on its way out, or a name too long for a record: it must reach the edge all the same. */
+        /* A namespace on its way out, or a name too long for a record: it must reach the edge all
+         * the same. */
         count(RECORD_WRITES, RECORD_REFUSED, 1);
         l->has_record = true;
         prepare(d, v);
@@ -380,7 +396,8 @@ static void after_record(struct downstream *d, struct delivery *v, const struct 
 }
 
 /* Somebody else has created it, and delivered perhaps: what it says counts. */
-static void after_compare(struct downstream *d, struct delivery *v, const struct apiresponse *response)
+static void after_compare(struct downstream *d, struct delivery *v,
+                          const struct apiresponse *response)
 {
     struct want_link *l = current(v);
     struct syncrecord r;
@@ -408,7 +425,8 @@ static void after_read(struct downstream *d, struct delivery *v, const struct ap
         skip(d, v); /* the watch will say so */
         return;
     }
-    struct json_span text = down_is_good(response) ? member_of(response, "resourceVersion") : (struct json_span){0};
+    struct json_span text =
+        down_is_good(response) ? member_of(response, "resourceVersion") : (struct json_span){0};
     uint64_t version = resource_version(text.at, text.size);
     if (version == 0 || version < pushqueue_floor(&l->item))
         put_back(d, v, "the object could not be read");
@@ -416,7 +434,8 @@ static void after_read(struct downstream *d, struct delivery *v, const struct ap
         send_set(d, v, response->body, response->size, version);
 }
 
-static void after_confirm(struct downstream *d, struct delivery *v, const struct apiresponse *response)
+static void after_confirm(struct downstream *d, struct delivery *v,
+                          const struct apiresponse *response)
 {
     struct want_link *l = current(v);
     if (response->status == 404 || (down_is_good(response) && !has_uid(response, l->object))) {
@@ -488,8 +507,8 @@ static void prepare_set(struct downstream *d, struct delivery *v)
         call(d, v, STEP_READ);
 }
 
-/* A name that stands for another object by now: the edge keeps ConfigMaps, Secrets and Nodes by name, so the other one
- * takes the place of this one. Nodes are never deleted on their edge. */
+/* A name that stands for another object by now: the edge keeps ConfigMaps, Secrets and Nodes by
+ * name, so the other one takes the place of this one. Nodes are never deleted on their edge. */
 static bool is_superseded(struct downstream *d, const struct want_object *o)
 {
     struct want_key key = want_object_key(o);

@@ -89,7 +89,8 @@ void pushqueue_delete(struct pushqueue *q, struct push_item *item)
     append(q, item);
 }
 
-void pushqueue_answered(struct pushqueue *q, struct push_item *item, uint64_t version, bool is_enough)
+void pushqueue_answered(struct pushqueue *q, struct push_item *item, uint64_t version,
+                        bool is_enough)
 {
     if (version >= item->seen) {
         item->seen = version;

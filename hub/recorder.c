@@ -1,13 +1,14 @@
 /* Keeps ObjectSync and ClusterObjectSync up to date, in CloudCore's format (hub/syncrecord.h).
  *
- * A link whose record is behind stands in a ring, once; when its turn comes, what is to do is read off the link: delete the
- * record of an object that is gone, create one that is missing, write the version that was acknowledged. So many changes of one
- * object while others are written cost one write. At most MAX_WRITES requests at once; what fails is tried again
- * after a pause, what the API server refuses for good is counted and left.
+ * A link whose record is behind stands in a ring, once; when its turn comes, what is to do is read
+ * off the link: delete the record of an object that is gone, create one that is missing, write the
+ * version that was acknowledged. So many changes of one object while others are written cost one
+ * write. At most MAX_WRITES requests at once; what fails is tried again after a pause, what the API
+ * server refuses for good is counted and left.
  *
- * Only the replica that holds a node's session writes for it. Records of nodes that are no more are collected by
- * whoever comes first, COLLECT_AFTER_MS after a complete list of nodes has shown that they are gone, at a random
- * moment, so that rarely two do. */
+ * Only the replica that holds a node's session writes for it. Records of nodes that are no more are
+ * collected by whoever comes first, COLLECT_AFTER_MS after a complete list of nodes has shown that
+ * they are gone, at a random moment, so that rarely two do. */
 #include "hub/delivery.h"
 
 #include "hub/hub_metrics.h"
@@ -85,7 +86,8 @@ static enum write_kind what_to_do(struct downstream *d, const struct want_link *
         return l->has_record ? WRITE_DELETE : WRITE_NOTHING;
     if (o->kind == RESOURCE_NONE)
         return WRITE_NOTHING;
-    /* Until the edge has deleted it the record stays, or is made even now: it is all that reminds of it. */
+    /* Until the edge has deleted it the record stays, or is made even now: it is all that reminds
+     * of it. */
     bool is_on_edge = o->state == WANT_LIVE || (o->state == WANT_GONE && !l->is_deleted);
     if (!l->has_record)
         return l->item.acked > 0 && is_on_edge ? WRITE_CREATE : WRITE_NOTHING;
@@ -101,7 +103,8 @@ static void on_written(void *context, const struct apiresponse *response);
 
 static int begin(struct downstream *d, struct want_link *l, enum write_kind kind)
 {
-    static const char options[] = "{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\",\"gracePeriodSeconds\":0}";
+    static const char options[] =
+        "{\"kind\":\"DeleteOptions\",\"apiVersion\":\"v1\",\"gracePeriodSeconds\":0}";
     char path[SYNCRECORD_BYTES];
     struct write *w = malloc(sizeof(*w));
     if (!w)
@@ -161,7 +164,8 @@ static void pause_writing(struct downstream *d)
 static void pump(struct downstream *d)
 {
     struct recorder *r = &d->recorder;
-    for (size_t n = r->count; n > 0 && r->writes < MAX_WRITES && r->pause_ms == 0 && !d->is_closing; n--) {
+    for (size_t n = r->count; n > 0 && r->writes < MAX_WRITES && r->pause_ms == 0 && !d->is_closing;
+         n--) {
         struct want_link *l = take(r);
         enum write_kind kind = what_to_do(d, l);
         if (kind == WRITE_NOTHING) {
@@ -180,7 +184,8 @@ void recorder_note(struct downstream *d, struct want_link *l)
     if (!d->has_records)
         return;
     if (!put(d, l))
-        count(RECORD_WRITES, RECORD_FAILED, 1); /* the edge will get the object once more on its next connect */
+        count(RECORD_WRITES, RECORD_FAILED,
+              1); /* the edge will get the object once more on its next connect */
 }
 
 /* ---- what comes back ---- */
@@ -201,7 +206,8 @@ static void settle(struct downstream *d, const struct write *w, const struct api
         if (begin(d, l, WRITE_COMPARE) == 0) /* somebody else has: the newer version stays */
             return;
         pause_writing(d);
-    } else if (w->kind == WRITE_COMPARE && is_good && syncrecord_read(response->body, response->size, &found) == 0) {
+    } else if (w->kind == WRITE_COMPARE && is_good &&
+               syncrecord_read(response->body, response->size, &found) == 0) {
         l->has_record = true;
         l->recorded = found.version;
     } else if (w->kind == WRITE_STATUS && is_good) {
@@ -210,10 +216,11 @@ static void settle(struct downstream *d, const struct write *w, const struct api
     } else if (w->kind == WRITE_STATUS && response->status == 404) {
         l->has_record = false; /* somebody deleted it: it is created again */
         l->recorded = 0;
-    } else if (response->error == 0 && response->status >= 400 && response->status < 500 && response->status != 429 &&
-               response->status != 409) {
+    } else if (response->error == 0 && response->status >= 400 && response->status < 500 &&
+               response->status != 429 && response->status != 409) {
         count(RECORD_WRITES, RECORD_REFUSED, 1);
-        log_limited(LOG_LEVEL_WARN, "record_refused", F_STR("node", l->node->text), F_U64("status", response->status));
+        log_limited(LOG_LEVEL_WARN, "record_refused", F_STR("node", l->node->text),
+                    F_U64("status", response->status));
         delivery_tidy(d, l);
         return;
     } else {
@@ -300,7 +307,8 @@ static void collect_node(void *context, struct want_node *n)
 void recorder_collect(struct downstream *d, uint64_t now_ms)
 {
     const struct watcher *nodes = &d->watchers[DOWN_NODES];
-    if (now_ms < d->collect_ms || !d->is_synced || !nodes->is_synced || nodes->is_listing || !nodes->is_healthy)
+    if (now_ms < d->collect_ms || !d->is_synced || !nodes->is_synced || nodes->is_listing ||
+        !nodes->is_healthy)
         return;
     d->collect_ms = now_ms + COLLECT_EVERY_MS;
     want_nodes_each(d->want, collect_node, d);

@@ -75,11 +75,13 @@ int resource_api_path(enum resource_kind kind, const struct text_span *ns,
                       const struct text_span *name, const char *subresource, char *to, size_t room)
     __attribute__((warn_unused_result));
 
-/* An object's name as a number, to compare by. The namespace counts for namespaced kinds only. 0 for RESOURCE_NONE. */
+/* An object's name as a number, to compare by. The namespace counts for namespaced kinds only. 0
+ * for RESOURCE_NONE. */
 uint64_t resource_hash(enum resource_kind kind, const struct text_span *ns,
                        const struct text_span *name);
 
-/* metadata.resourceVersion as a number, which is how CloudCore compares them; 0 where it is none. */
+/* metadata.resourceVersion as a number, which is how CloudCore compares them; 0 where it is none.
+ */
 uint64_t resource_version(const char *text, size_t size);
 
 #endif

@@ -130,8 +130,9 @@ static void unreserve(struct session *s, const struct reply *r)
 
 /* ---- the order of versions ---- */
 
-/* The edge stores what it gets as an answer and what is pushed to it in the same place. The two come from different threads, so
- * it is here, where they become one sequence, that a push which is older than an answer is noticed. */
+/* The edge stores what it gets as an answer and what is pushed to it in the same place. The two
+ * come from different threads, so it is here, where they become one sequence, that a push which is
+ * older than an answer is noticed. */
 static uint64_t answered_version(const struct session *s, uint64_t object)
 {
     for (size_t i = 0; i < SESSION_ANSWERED; i++) {
@@ -145,7 +146,8 @@ static void note_answered(struct session *s, const struct reply *r)
 {
     size_t i = 0;
     if (s->pushed.object == r->object && s->pushed.version > r->object_version)
-        downstream_set_back(s->loop->hub->downstream, s->node, s->ref, r->object, r->object_version);
+        downstream_set_back(s->loop->hub->downstream, s->node, s->ref, r->object,
+                            r->object_version);
     while (i < SESSION_ANSWERED && s->answered[i].object != r->object)
         i++;
     if (i == SESSION_ANSWERED)

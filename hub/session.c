@@ -371,7 +371,8 @@ void session_on_upgrade(struct session *s, const struct upgrade_request *request
     assert(s->state == SESSION_HANDSHAKE && !s->node);
     upgrade_check(request, identity, config->legacy_client_certs, answer);
     if (answer->status == 101 && hub_denies(s->loop->hub, request->node_id))
-        *answer = (struct upgrade_answer){403, REFUSE_DENIED, "Forbidden: this node is denied", false};
+        *answer =
+            (struct upgrade_answer){403, REFUSE_DENIED, "Forbidden: this node is denied", false};
     if (answer->status == 101 && (s->loop->is_closing || hub_is_draining(s->loop->hub)))
         *answer =
             (struct upgrade_answer){503, REFUSE_DRAINING, "Service Unavailable: closing", false};

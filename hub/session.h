@@ -56,7 +56,8 @@ enum session_pause {
     PAUSE_CHOKED = 16   /* it does not take what is sent to it; see ws_lws.c for why this must be */
 };
 
-/* An answer and a push of the same object overtake each other by milliseconds: a few answers are enough. */
+/* An answer and a push of the same object overtake each other by milliseconds: a few answers are
+ * enough. */
 #define SESSION_ANSWERED 4
 
 struct session {
@@ -114,7 +115,8 @@ struct session {
     size_t out_bytes;
     uint64_t acked_mark; /* TCP's count of acknowledged bytes when the write deadline was set */
 
-    /* The order of versions: no push of an object follows an answer that had a newer version of it, see send.c. */
+    /* The order of versions: no push of an object follows an answer that had a newer version of it,
+     * see send.c. */
     struct {
         uint64_t object, version;
     } answered[SESSION_ANSWERED], pushed; /* the latest ones; object 0: none */

@@ -1,6 +1,7 @@
-/* Objects of one size, a few hundred to an allocation: without malloc's 16 bytes for each, and not strewn between what lives
- * for moments only, whose pages could not be given back then. What is put back is used again; memory goes back to malloc with
- * slab_fini() alone, so a slab is as large as the most objects there ever were. One thread. */
+/* Objects of one size, a few hundred to an allocation: without malloc's 16 bytes for each, and not
+ * strewn between what lives for moments only, whose pages could not be given back then. What is put
+ * back is used again; memory goes back to malloc with slab_fini() alone, so a slab is as large as
+ * the most objects there ever were. One thread. */
 #ifndef HUB_SLAB_H
 #define HUB_SLAB_H
 

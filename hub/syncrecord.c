@@ -42,7 +42,8 @@ static struct text_span find(const char *json, size_t size, const char *a, const
 {
     const char *const path[] = {a, b, NULL};
     struct json_span found;
-    if (jsonscan_find(json, size, path, &found) != 0 || found.kind != JSON_KIND_STRING || found.has_escapes)
+    if (jsonscan_find(json, size, path, &found) != 0 || found.kind != JSON_KIND_STRING ||
+        found.has_escapes)
         return (struct text_span){"", 0};
     return (struct text_span){found.at, found.size};
 }
@@ -95,7 +96,8 @@ static size_t record_name(const char *node, const struct want_object *o, char *t
     return (size_t)snprintf(to, room, "%s.%s", node, uid);
 }
 
-size_t syncrecord_path(enum syncrecord_path which, const char *node, const struct want_object *o, char *to)
+size_t syncrecord_path(enum syncrecord_path which, const char *node, const struct want_object *o,
+                       char *to)
 {
     char name[RESOURCE_MAX_NAME + WANT_UID_TEXT + 4] = "";
     const char *slash = which == SYNCRECORD_COLLECTION ? "" : "/";
@@ -104,10 +106,11 @@ size_t syncrecord_path(enum syncrecord_path which, const char *node, const struc
     if (which != SYNCRECORD_COLLECTION)
         record_name(node, o, name, sizeof(name));
     if (o->ns_size > 0)
-        size = snprintf(to, SYNCRECORD_BYTES, "/apis/" GROUP "/namespaces/%.*s/objectsyncs%s%s%s", o->ns_size, o->text,
-                        slash, name, status);
+        size = snprintf(to, SYNCRECORD_BYTES, "/apis/" GROUP "/namespaces/%.*s/objectsyncs%s%s%s",
+                        o->ns_size, o->text, slash, name, status);
     else
-        size = snprintf(to, SYNCRECORD_BYTES, "/apis/" GROUP "/clusterobjectsyncs%s%s%s", slash, name, status);
+        size = snprintf(to, SYNCRECORD_BYTES, "/apis/" GROUP "/clusterobjectsyncs%s%s%s", slash,
+                        name, status);
     assert(size > 0 && size < SYNCRECORD_BYTES);
     return (size_t)size;
 }
@@ -117,18 +120,20 @@ size_t syncrecord_body(const char *node, const struct want_object *o, char *to)
     char name[RESOURCE_MAX_NAME + WANT_UID_TEXT + 4];
     record_name(node, o, name, sizeof(name));
     bool has_ns = o->ns_size > 0;
-    int size = snprintf(to, SYNCRECORD_BYTES,
-                        "{\"apiVersion\":\"" GROUP "\",\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\"%s%.*s%s},"
-                        "\"spec\":{\"objectAPIVersion\":\"v1\",\"objectKind\":\"%s\",\"objectName\":\"%.*s\"}}",
-                        has_ns ? "ObjectSync" : "ClusterObjectSync", name, has_ns ? ",\"namespace\":\"" : "", o->ns_size,
-                        o->text, has_ns ? "\"" : "", kinds[index_of((enum resource_kind)o->kind)].name, o->name_size,
-                        o->text + o->ns_size);
+    int size = snprintf(
+        to, SYNCRECORD_BYTES,
+        "{\"apiVersion\":\"" GROUP "\",\"kind\":\"%s\",\"metadata\":{\"name\":\"%s\"%s%.*s%s},"
+        "\"spec\":{\"objectAPIVersion\":\"v1\",\"objectKind\":\"%s\",\"objectName\":\"%.*s\"}}",
+        has_ns ? "ObjectSync" : "ClusterObjectSync", name, has_ns ? ",\"namespace\":\"" : "",
+        o->ns_size, o->text, has_ns ? "\"" : "", kinds[index_of((enum resource_kind)o->kind)].name,
+        o->name_size, o->text + o->ns_size);
     assert(size > 0 && size < SYNCRECORD_BYTES);
     return (size_t)size;
 }
 
 size_t syncrecord_status(uint64_t version, char *to)
 {
-    return (size_t)snprintf(to, SYNCRECORD_BYTES, "{\"status\":{\"objectResourceVersion\":\"%llu\"}}",
+    return (size_t)snprintf(to, SYNCRECORD_BYTES,
+                            "{\"status\":{\"objectResourceVersion\":\"%llu\"}}",
                             (unsigned long long)version);
 }

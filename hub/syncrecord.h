@@ -1,5 +1,6 @@
-/* ObjectSync and ClusterObjectSync: what a node's edge has acknowledged of one object, in CloudCore's format
- * (kubeedge-protocol 5.4; kubeedge staging/src/github.com/kubeedge/api/apis/reliablesyncs/v1alpha1/type.go,
+/* ObjectSync and ClusterObjectSync: what a node's edge has acknowledged of one object, in
+ * CloudCore's format (kubeedge-protocol 5.4; kubeedge
+ * staging/src/github.com/kubeedge/api/apis/reliablesyncs/v1alpha1/type.go,
  * cloud/pkg/synccontroller/objectsync.go):
  *
  *     {"apiVersion":"reliablesyncs.kubeedge.io/v1alpha1","kind":"ObjectSync",
@@ -7,7 +8,8 @@
  *      "spec":{"objectAPIVersion":"v1","objectKind":"Pod","objectName":"NAME"},
  *      "status":{"objectResourceVersion":"123"}}
  *
- * An object with a namespace has an ObjectSync in that namespace, one without a ClusterObjectSync. Pure; any thread. */
+ * An object with a namespace has an ObjectSync in that namespace, one without a ClusterObjectSync.
+ * Pure; any thread. */
 #ifndef HUB_SYNCRECORD_H
 #define HUB_SYNCRECORD_H
 
@@ -18,19 +20,24 @@ struct syncrecord {
     struct text_span node;
     struct want_key key; /* kind RESOURCE_NONE: one that is not served here */
     struct want_uid uid;
-    uint64_t version;    /* of an empty status 0, like "0" */
+    uint64_t version; /* of an empty status 0, like "0" */
     bool has_status;
 };
 
 /* 0, or -EBADMSG: not a record of CloudCore's making. */
-int syncrecord_read(const char *json, size_t size, struct syncrecord *r) __attribute__((warn_unused_result));
+int syncrecord_read(const char *json, size_t size, struct syncrecord *r)
+    __attribute__((warn_unused_result));
 
-/* What the record of an object of this node is called, and how it is written. Room for each is SYNCRECORD_BYTES. */
+/* What the record of an object of this node is called, and how it is written. Room for each is
+ * SYNCRECORD_BYTES. */
 #define SYNCRECORD_BYTES 1536
-/* The path of the record, of its status, or (name false) of the collection it is created in. Returns its length. */
+/* The path of the record, of its status, or (name false) of the collection it is created in.
+ * Returns its length. */
 enum syncrecord_path { SYNCRECORD_COLLECTION, SYNCRECORD_OBJECT, SYNCRECORD_STATUS };
-size_t syncrecord_path(enum syncrecord_path which, const char *node, const struct want_object *o, char *to);
-/* The record as it is created; its status is written afterwards. Only for the kinds that are served. */
+size_t syncrecord_path(enum syncrecord_path which, const char *node, const struct want_object *o,
+                       char *to);
+/* The record as it is created; its status is written afterwards. Only for the kinds that are
+ * served. */
 size_t syncrecord_body(const char *node, const struct want_object *o, char *to);
 /* A merge patch for its status. */
 size_t syncrecord_status(uint64_t version, char *to);

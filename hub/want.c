@@ -181,7 +181,8 @@ void want_node_release(struct want *w, struct want_node *n)
     free(n);
 }
 
-void want_nodes_each(struct want *w, void (*each)(void *context, struct want_node *n), void *context)
+void want_nodes_each(struct want *w, void (*each)(void *context, struct want_node *n),
+                     void *context)
 {
     for (size_t i = 0; i < w->node_buckets; i++) {
         for (struct want_node *n = w->nodes[i], *next; n; n = next) {
@@ -211,8 +212,8 @@ static uint32_t hash_of(const struct want_key *key)
 
 static bool has_key(const struct want_object *o, const struct want_key *key, uint32_t hash)
 {
-    return o->hash == hash && o->kind == key->kind && o->ns_size == key->ns.size && o->name_size == key->name.size &&
-           memcmp(o->text, key->ns.at, o->ns_size) == 0 &&
+    return o->hash == hash && o->kind == key->kind && o->ns_size == key->ns.size &&
+           o->name_size == key->name.size && memcmp(o->text, key->ns.at, o->ns_size) == 0 &&
            memcmp(o->text + o->ns_size, key->name.at, o->name_size) == 0;
 }
 
@@ -230,7 +231,8 @@ struct want_object *want_object_current(struct want *w, const struct want_key *k
     return o;
 }
 
-struct want_object *want_object_find(struct want *w, const struct want_key *key, const struct want_uid *uid)
+struct want_object *want_object_find(struct want *w, const struct want_key *key,
+                                     const struct want_uid *uid)
 {
     uint32_t hash = hash_of(key);
     struct want_object *o = chain_of(w, hash);
@@ -266,7 +268,8 @@ static size_t bytes_of(const struct want_object *o)
 
 static struct want_object *add(struct want *w, const struct want_key *key, enum want_state state)
 {
-    if (key->ns.size > RESOURCE_MAX_NAMESPACE || key->name.size > RESOURCE_MAX_NAME || key->name.size == 0)
+    if (key->ns.size > RESOURCE_MAX_NAMESPACE || key->name.size > RESOURCE_MAX_NAME ||
+        key->name.size == 0)
         return NULL;
     struct want_object *o = calloc(1, sizeof(*o) + key->ns.size + key->name.size);
     if (!o)
@@ -300,8 +303,8 @@ static void forget_object(struct want *w, struct want_object *o)
     free(o);
 }
 
-struct want_object *want_object_live(struct want *w, const struct want_key *key, const struct want_uid *uid,
-                                     struct want_object **replaced)
+struct want_object *want_object_live(struct want *w, const struct want_key *key,
+                                     const struct want_uid *uid, struct want_object **replaced)
 {
     struct want_object *o = want_object_find(w, key, uid);
     struct want_object *current = want_object_current(w, key);
@@ -328,7 +331,8 @@ struct want_object *want_object_await(struct want *w, const struct want_key *key
     return o ? o : add(w, key, WANT_AWAITED);
 }
 
-struct want_object *want_object_recorded(struct want *w, const struct want_key *key, const struct want_uid *uid)
+struct want_object *want_object_recorded(struct want *w, const struct want_key *key,
+                                         const struct want_uid *uid)
 {
     struct want_object *o = want_object_find(w, key, uid);
     if (o)
@@ -355,8 +359,8 @@ void want_list_begin(struct want *w, enum resource_kind kind)
     w->epochs[kind]++;
 }
 
-void want_list_end(struct want *w, enum resource_kind kind, void (*missing)(void *context, struct want_object *o),
-                   void *context)
+void want_list_end(struct want *w, enum resource_kind kind,
+                   void (*missing)(void *context, struct want_object *o), void *context)
 {
     for (size_t i = 0; i < w->object_buckets; i++) {
         for (struct want_object *o = w->objects[i], *next; o; o = next) {

@@ -1,14 +1,18 @@
-/* The watches, one of each kind for the whole process, and what their events mean for the index (hub/want.h).
+/* The watches, one of each kind for the whole process, and what their events mean for the index
+ * (hub/want.h).
  *
- * Happy path: all are listed; then what connected nodes lack is queued (delivery_synced()), and from there on each event
- * changes the index and is offered to the nodes that are linked to its object. Nothing is delivered before all lists are
- * complete: half an index would take for gone what it has not seen yet.
+ * Happy path: all are listed; then what connected nodes lack is queued (delivery_synced()), and
+ * from there on each event changes the index and is offered to the nodes that are linked to its
+ * object. Nothing is delivered before all lists are complete: half an index would take for gone
+ * what it has not seen yet.
  *
- * A list shows what is there; what the index has and the list has not is gone, which is only inferred: the edge is told after
- * the API server was asked about that very object. A watch event that says DELETED is proof.
+ * A list shows what is there; what the index has and the list has not is gone, which is only
+ * inferred: the edge is told after the API server was asked about that very object. A watch event
+ * that says DELETED is proof.
  *
- * The two kinds of records are KubeEdge's own; an API server without them (404) is served without records: an edge then gets
- * everything again whenever this process is new to it, and deletions it missed stay unknown. */
+ * The two kinds of records are KubeEdge's own; an API server without them (404) is served without
+ * records: an edge then gets everything again whenever this process is new to it, and deletions it
+ * missed stay unknown. */
 #include "hub/delivery.h"
 
 #include "hub/hub.h"
@@ -41,12 +45,14 @@ static bool is_records(const struct watcher *w)
 
 static void lost(const char *what)
 {
-    log_limited(LOG_LEVEL_ERROR, "index_incomplete", F_STR("what", what), F_STR("why", "no memory"));
+    log_limited(LOG_LEVEL_ERROR, "index_incomplete", F_STR("what", what),
+                F_STR("why", "no memory"));
 }
 
 /* ---- deletions ---- */
 
-/* The edge keeps ConfigMaps and Secrets by name: who had this one gets the next of its name, too. */
+/* The edge keeps ConfigMaps and Secrets by name: who had this one gets the next of its name, too.
+ */
 static void await_successor(struct downstream *d, const struct want_object *o, struct want_node *n)
 {
     struct want_key key = want_object_key(o);
@@ -105,22 +111,23 @@ static void on_mention(void *context, enum resource_kind kind, const struct json
 
 /* ---- nodes ---- */
 
-/* The node has another replica now, by an annotation that is younger than ours: what we hold is a connection that is
- * dead already. */
-static void look_for_other_replica(struct downstream *d, const struct delivery *v, const struct apiwatch_object *object,
-                                   uint64_t version)
+/* The node has another replica now, by an annotation that is younger than ours: what we hold is a
+ * connection that is dead already. */
+static void look_for_other_replica(struct downstream *d, const struct delivery *v,
+                                   const struct apiwatch_object *object, uint64_t version)
 {
     static const char *const path[] = {"metadata", "annotations", "isthmus.io/replica", NULL};
     struct json_span replica;
     if (v->ours_from == 0 || version <= v->ours_from ||
-        jsonscan_find(object->json, object->size, path, &replica) != 0 || replica.kind != JSON_KIND_STRING ||
-        replica.size == 0 || jsonscan_equals(&replica, d->config->replica_id))
+        jsonscan_find(object->json, object->size, path, &replica) != 0 ||
+        replica.kind != JSON_KIND_STRING || replica.size == 0 ||
+        jsonscan_equals(&replica, d->config->replica_id))
         return;
     hub_close_session(d->hub, v->session, CLOSE_REPLACED);
 }
 
-static void node_changed(struct downstream *d, const struct want_key *key, const struct apiwatch_object *object,
-                         struct want_object *o)
+static void node_changed(struct downstream *d, const struct want_key *key,
+                         const struct apiwatch_object *object, struct want_object *o)
 {
     struct want_node *n = want_node_find(d->want, key->name.at, key->name.size);
     if (!n || !n->session)
@@ -193,8 +200,8 @@ static void link_pod(struct downstream *d, struct want_node *n, struct want_obje
         podfacts_mentions(object->json, object->size, on_mention, &m);
 }
 
-static void there(struct watcher *w, const struct want_key *key, const struct want_uid *uid, uint64_t version,
-                  const struct apiwatch_object *object)
+static void there(struct watcher *w, const struct want_key *key, const struct want_uid *uid,
+                  uint64_t version, const struct apiwatch_object *object)
 {
     struct downstream *d = w->down;
     struct want_node *n = NULL;
@@ -230,8 +237,8 @@ static void there(struct watcher *w, const struct want_key *key, const struct wa
     d->event.object = NULL;
 }
 
-static void deleted(struct watcher *w, const struct want_key *key, const struct want_uid *uid, uint64_t version,
-                    const struct apiwatch_object *object)
+static void deleted(struct watcher *w, const struct want_key *key, const struct want_uid *uid,
+                    uint64_t version, const struct apiwatch_object *object)
 {
     struct downstream *d = w->down;
     struct want_object *o = want_object_find(d->want, key, uid);
@@ -245,14 +252,16 @@ static void deleted(struct watcher *w, const struct want_key *key, const struct 
     d->event.object = NULL;
 }
 
-static bool read_identity(const struct watcher *w, const struct apiwatch_object *object, struct want_key *key,
-                          struct want_uid *uid, uint64_t *version)
+static bool read_identity(const struct watcher *w, const struct apiwatch_object *object,
+                          struct want_key *key, struct want_uid *uid, uint64_t *version)
 {
-    *key = (struct want_key){kinds[w->which],
-                             {object->namespace_.size ? object->namespace_.at : "", object->namespace_.size},
-                             {object->name.at, object->name.size}};
+    *key = (struct want_key){
+        kinds[w->which],
+        {object->namespace_.size ? object->namespace_.at : "", object->namespace_.size},
+        {object->name.at, object->name.size}};
     *version = resource_version(object->resource_version.at, object->resource_version.size);
-    return *version > 0 && key->name.size > 0 && want_uid_parse(object->uid.at, object->uid.size, uid);
+    return *version > 0 && key->name.size > 0 &&
+           want_uid_parse(object->uid.at, object->uid.size, uid);
 }
 
 /* ---- records ---- */
@@ -278,8 +287,8 @@ static void record_there(struct watcher *w, const struct syncrecord *r)
     l->epoch = d->record_epochs[w->which == DOWN_CLUSTEROBJECTSYNCS];
     if (!is_mine || r->version > l->recorded)
         l->recorded = r->version;
-    if (is_mine && o->state == WANT_GONE && l->item.op == PUSH_NOTHING && l->calls == 0 && !(l->work & LINK_IN_RING) &&
-        o->kind != RESOURCE_NONE)
+    if (is_mine && o->state == WANT_GONE && l->item.op == PUSH_NOTHING && l->calls == 0 &&
+        !(l->work & LINK_IN_RING) && o->kind != RESOURCE_NONE)
         delivery_retract(d, l, false);
 }
 
@@ -324,8 +333,8 @@ static void forget_records(void *context, struct want_node *n)
 static void look_whether_synced(struct downstream *d)
 {
     const struct watcher *w = d->watchers;
-    if (d->is_synced || !w[DOWN_NODES].is_synced || !w[DOWN_CONFIGMAPS].is_synced || !w[DOWN_SECRETS].is_synced ||
-        !w[DOWN_PODS].is_synced)
+    if (d->is_synced || !w[DOWN_NODES].is_synced || !w[DOWN_CONFIGMAPS].is_synced ||
+        !w[DOWN_SECRETS].is_synced || !w[DOWN_PODS].is_synced)
         return;
     bool has_both = w[DOWN_OBJECTSYNCS].is_synced && w[DOWN_CLUSTEROBJECTSYNCS].is_synced;
     bool lacks_both = w[DOWN_OBJECTSYNCS].is_absent && w[DOWN_CLUSTEROBJECTSYNCS].is_absent;
@@ -334,7 +343,8 @@ static void look_whether_synced(struct downstream *d)
     struct want_stats stats;
     want_stats(d->want, &stats);
     log_info("downstream_synced", F_U64("objects", stats.objects), F_U64("links", stats.links),
-             F_U64("nodes", stats.nodes), F_U64("index_bytes", stats.bytes), F_BOOL("has_records", has_both));
+             F_U64("nodes", stats.nodes), F_U64("index_bytes", stats.bytes),
+             F_BOOL("has_records", has_both));
     delivery_synced(d);
 }
 
@@ -348,7 +358,8 @@ static void on_list_begin(void *context)
         want_list_begin(w->down->want, kinds[w->which]);
 }
 
-static void on_object(void *context, enum apiwatch_event_type type, const struct apiwatch_object *object)
+static void on_object(void *context, enum apiwatch_event_type type,
+                      const struct apiwatch_object *object)
 {
     struct watcher *w = context;
     struct syncrecord record;
@@ -358,7 +369,8 @@ static void on_object(void *context, enum apiwatch_event_type type, const struct
     count(WATCH_EVENTS, w->which, 1);
     if (is_records(w)) {
         if (syncrecord_read(object->json, object->size, &record) != 0)
-            log_limited(LOG_LEVEL_WARN, "odd_record", F_STRN("name", object->name.at, object->name.size));
+            log_limited(LOG_LEVEL_WARN, "odd_record",
+                        F_STRN("name", object->name.at, object->name.size));
         else if (type == API_WATCH_DELETED)
             record_gone(w, &record);
         else
@@ -386,7 +398,8 @@ static void on_synced(void *context)
     w->is_listing = false;
     w->is_synced = true;
     w->is_absent = false;
-    d->has_records = d->watchers[DOWN_OBJECTSYNCS].is_synced && d->watchers[DOWN_CLUSTEROBJECTSYNCS].is_synced;
+    d->has_records =
+        d->watchers[DOWN_OBJECTSYNCS].is_synced && d->watchers[DOWN_CLUSTEROBJECTSYNCS].is_synced;
     look_whether_synced(d);
 }
 
@@ -395,8 +408,9 @@ static void say_no_records(struct downstream *d)
     if (d->has_said_no_records)
         return;
     d->has_said_no_records = true;
-    log_warn("no_sync_records", F_STR("why", "the API server has no objectsyncs.reliablesyncs.kubeedge.io: deliveries "
-                                             "are not remembered"));
+    log_warn("no_sync_records",
+             F_STR("why", "the API server has no objectsyncs.reliablesyncs.kubeedge.io: deliveries "
+                          "are not remembered"));
 }
 
 static void on_state(void *context, bool healthy, const char *text)

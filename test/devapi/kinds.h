@@ -42,7 +42,8 @@ struct dev_kind {
 const struct dev_kind *dev_kind(enum dev_kind_index index);
 size_t dev_kind_prefix_size(const struct dev_kind *kind);
 /* By singular, plural or short name, any of which a flag may use; NULL if unknown. */
-/* From here on custom resources are unknown, as where their definitions were not applied. Start-up only. */
+/* From here on custom resources are unknown, as where their definitions were not applied. Start-up
+ * only. */
 void dev_kinds_without_custom(void);
 const struct dev_kind *dev_kind_by_name(const char *name);
 /* By "apiVersion" and "kind" of an object; NULL if unknown. `api_version` may be NULL. */

@@ -36,7 +36,8 @@ static void check(const char *name)
 {
     json_t *theirs = vector(name);
     char *content = json_dumps(json_object_get(theirs, "content"), JSON_COMPACT);
-    const char *resource = text_of(theirs, "route", "resource"), *version = text_of(theirs, "header", "resourceversion");
+    const char *resource = text_of(theirs, "route", "resource"),
+               *version = text_of(theirs, "header", "resourceversion");
     const char *slash = strchr(resource, '/'), *last = strrchr(resource, '/');
     char type[32];
     snprintf(type, sizeof(type), "%.*s", (int)(last - slash - 1), slash + 1);
@@ -51,7 +52,8 @@ static void check(const char *name)
         .object_version = 9,
     };
     const char *id = text_of(theirs, "header", "msg_id");
-    int64_t at = json_integer_value(json_object_get(json_object_get(theirs, "header"), "timestamp"));
+    int64_t at =
+        json_integer_value(json_object_get(json_object_get(theirs, "header"), "timestamp"));
     struct reply *r = downmessage_compose(&push, (struct session_ref){1, 2, 3}, id, at);
     assert_non_null(r);
     json_t *ours = json_loadb(reply_text(r), r->size, 0, NULL);
@@ -79,11 +81,14 @@ static void test_tombstone(void **state)
 {
     json_t *theirs = vector("down-33-pod-delete-sync");
     json_t *content = json_object_get(theirs, "content");
-    const char *ns = text_of(content, "metadata", "namespace"), *name = text_of(content, "metadata", "name");
-    struct text_span ns_span = span(ns, strlen(ns)), name_span = span(name, strlen(name)), none = span("null", 4);
+    const char *ns = text_of(content, "metadata", "namespace"),
+               *name = text_of(content, "metadata", "name");
+    struct text_span ns_span = span(ns, strlen(ns)), name_span = span(name, strlen(name)),
+                     none = span("null", 4);
     char text[DOWNMESSAGE_TOMBSTONE_BYTES];
     (void)state;
-    size_t size = downmessage_tombstone(&ns_span, &name_span, text_of(content, "metadata", "uid"), text);
+    size_t size =
+        downmessage_tombstone(&ns_span, &name_span, text_of(content, "metadata", "uid"), text);
     json_t *ours = json_loadb(text, size, 0, NULL);
     assert_true(json_equal(ours, content));
     json_decref(ours);
@@ -107,7 +112,11 @@ static void test_uuid_keys(void **state)
 
 static void test_failing_allocation(void **state)
 {
-    const struct push push = {.operation = "delete", .ns = {"a", 1}, .type = "pod", .name = {"b", 1}, .content = {"{}", 2}};
+    const struct push push = {.operation = "delete",
+                              .ns = {"a", 1},
+                              .type = "pod",
+                              .name = {"b", 1},
+                              .content = {"{}", 2}};
     (void)state;
     heap_fail_nth(1);
     assert_null(downmessage_compose(&push, (struct session_ref){0}, "x", 1));

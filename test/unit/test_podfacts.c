@@ -9,7 +9,8 @@
 #include <cmocka.h>
 
 static const char pod[] =
-    "{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\",\"resourceVersion\":\"5\",\"labels\":{\"a\":\"b\"}},"
+    "{\"kind\":\"Pod\",\"metadata\":{\"name\":\"web\",\"resourceVersion\":\"5\",\"labels\":{\"a\":"
+    "\"b\"}},"
     "\"spec\":{\"nodeName\":\"edge-1\",\"volumes\":["
     "{\"name\":\"v1\",\"configMap\":{\"name\":\"cm-volume\"}},"
     "{\"name\":\"v2\",\"secret\":{\"secretName\":\"s-volume\"}},"
@@ -22,20 +23,24 @@ static const char pod[] =
     "{\"secretKeyRef\":{\"name\":\"s-ephemeral\",\"key\":\"k\"}}}]}],"
     "\"containers\":[{\"name\":\"c\",\"envFrom\":[{\"secretRef\":{\"name\":\"s-from\"}}],"
     "\"env\":[{\"name\":\"A\",\"value\":\"x\"},{\"name\":\"B\",\"valueFrom\":{\"configMapKeyRef\":"
-    "{\"name\":\"cm-key\",\"key\":\"k\"}}},{\"name\":\"C\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"x\"}}}]}]},"
+    "{\"name\":\"cm-key\",\"key\":\"k\"}}},{\"name\":\"C\",\"valueFrom\":{\"fieldRef\":{"
+    "\"fieldPath\":\"x\"}}}]}]},"
     "\"status\":{\"phase\":\"Running\"}}";
 
 static void on_mention(void *context, enum resource_kind kind, const struct json_span *name)
 {
     char *to = context;
-    sprintf(to + strlen(to), "%s%.*s ", kind == RESOURCE_SECRET ? "secret/" : "configmap/", (int)name->size, name->at);
+    sprintf(to + strlen(to), "%s%.*s ", kind == RESOURCE_SECRET ? "secret/" : "configmap/",
+            (int)name->size, name->at);
 }
 
 static void test_mentions(void **state)
 {
     static const char *const expected[] = {
-        "configmap/cm-volume ", "configmap/kube-root-ca.crt ", "configmap/cm-init ",  "configmap/cm-key ",
-        "secret/s-volume ",     "secret/s-projected ",         "secret/s-pull ",      "secret/s-ephemeral ",
+        "configmap/cm-volume ", "configmap/kube-root-ca.crt ",
+        "configmap/cm-init ",   "configmap/cm-key ",
+        "secret/s-volume ",     "secret/s-projected ",
+        "secret/s-pull ",       "secret/s-ephemeral ",
         "secret/s-from ",
     };
     char found[1024] = "";
@@ -56,7 +61,8 @@ static void test_odd_pods_mention_nothing(void **state)
         "null",
         "{\"spec\":null}",
         "{\"spec\":{\"volumes\":{\"configMap\":{\"name\":\"x\"}}}}",
-        "{\"spec\":{\"volumes\":[null,7,\"x\",{\"configMap\":null},{\"configMap\":{\"name\":null}}]}}",
+        "{\"spec\":{\"volumes\":[null,7,\"x\",{\"configMap\":null},{\"configMap\":{\"name\":null}}]"
+        "}}",
         "{\"spec\":{\"containers\":[{\"env\":[{\"valueFrom\":[]}]}]}}",
         "{\"spec\":{\"volumes\":[{\"configMap\":{\"name\":\"\"}}]}}",
     };
@@ -77,18 +83,22 @@ static uint64_t digest(const char *json)
 
 static void test_digest(void **state)
 {
-    static const char before[] = "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\",\"generation\":1},\"spec\":{\"x\":1},"
+    static const char before[] = "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\","
+                                 "\"generation\":1},\"spec\":{\"x\":1},"
                                  "\"status\":{\"phase\":\"Pending\"}}";
     static const char *const same[] = {
-        "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"9\",\"generation\":4,\"managedFields\":[{}]},\"spec\":{\"x\":1},"
+        "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"9\",\"generation\":4,"
+        "\"managedFields\":[{}]},\"spec\":{\"x\":1},"
         "\"status\":{\"phase\":\"Running\"}}",
         "{\"metadata\":{\"name\":\"a\"},\"spec\":{\"x\":1}}",
     };
     static const char *const other[] = {
-        "{\"metadata\":{\"name\":\"a\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"},\"spec\":{\"x\":1}}",
+        "{\"metadata\":{\"name\":\"a\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"},\"spec\":{"
+        "\"x\":1}}",
         "{\"metadata\":{\"name\":\"a\",\"labels\":{}},\"spec\":{\"x\":1}}",
         "{\"metadata\":{\"name\":\"a\"},\"spec\":{\"x\":2}}",
-        "{\"metadata\":{\"name\":\"a\"},\"spec\":{\"x\":1},\"status\":{\"volumesAttached\":[{\"name\":\"v\"}]}}",
+        "{\"metadata\":{\"name\":\"a\"},\"spec\":{\"x\":1},\"status\":{\"volumesAttached\":[{"
+        "\"name\":\"v\"}]}}",
     };
     uint64_t d;
     (void)state;
@@ -101,7 +111,8 @@ static void test_digest(void **state)
 
 static void test_single_values(void **state)
 {
-    static const char unbound[] = "{\"spec\":{\"nodeName\":\"\"}}", odd[] = "{\"spec\":{\"nodeName\":7}}";
+    static const char unbound[] = "{\"spec\":{\"nodeName\":\"\"}}",
+                      odd[] = "{\"spec\":{\"nodeName\":7}}";
     static const char going[] = "{\"metadata\":{\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}}";
     struct json_span node = podfacts_node(pod, sizeof(pod) - 1);
     (void)state;

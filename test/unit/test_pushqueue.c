@@ -1,5 +1,6 @@
-/* The delivery rules of one node, each by itself, and a random walk with a model of the session and the edge: whatever is
- * lost, delayed, refused or answered in between, no push is older than what the edge has, and in the end it has everything. */
+/* The delivery rules of one node, each by itself, and a random walk with a model of the session and
+ * the edge: whatever is lost, delayed, refused or answered in between, no push is older than what
+ * the edge has, and in the end it has everything. */
 #include "hub/pushqueue.h"
 
 #include <setjmp.h>
@@ -186,7 +187,8 @@ static void test_an_older_answer_puts_back(void **state)
     pushqueue_set(&q, &a, 5);
     pushqueue_take(&q, 0);
     pushqueue_sent(&q, 1, 5, 0);
-    pushqueue_answered(&q, &a, 4, true); /* behind the push: the edge has 4 now, and will acknowledge 5 */
+    pushqueue_answered(&q, &a, 4,
+                       true); /* behind the push: the edge has 4 now, and will acknowledge 5 */
     assert_ptr_equal(pushqueue_ack(&q, 1, &op), &a);
     assert_ptr_equal(pushqueue_take(&q, 0), &a);
     assert_int_equal(pushqueue_floor(&a), 5);
@@ -246,7 +248,7 @@ struct model {
     uint64_t version;
     uint64_t live[OBJECTS]; /* 0: gone */
     bool is_gone[OBJECTS];
-    uint64_t read[OBJECTS];     /* PREPARING: what was read, and is used a while later */
+    uint64_t read[OBJECTS]; /* PREPARING: what was read, and is used a while later */
     /* the session: what was answered, in the order of its sequence */
     uint64_t answered[OBJECTS], pushed[OBJECTS];
     struct packet wire[WIRE]; /* what is written and still to arrive, in order */
@@ -310,7 +312,8 @@ static void edge_takes(struct model *m)
     if (p.op == PUSH_DELETE) {
         m->has[p.object] = m->kubelet[p.object] = 0;
     } else {
-        /* An answer may set it back: that is what pushqueue_answered() is told. A push never does. */
+        /* An answer may set it back: that is what pushqueue_answered() is told. A push never does.
+         */
         if (p.op == PUSH_SET) {
             assert_true(p.version >= m->has[p.object]);
             m->kubelet[p.object] = p.version;
@@ -340,7 +343,8 @@ static void hub_prepares(struct model *m)
 {
     struct push_item *item = pushqueue_take(&m->q, m->now);
     if (item)
-        m->read[object_of(m, item)] = m->live[object_of(m, item)]; /* what is sent may be older than what there is by then */
+        m->read[object_of(m, item)] =
+            m->live[object_of(m, item)]; /* what is sent may be older than what there is by then */
 }
 
 static void hub_sends(struct model *m)
@@ -449,7 +453,8 @@ static void test_random_walk(void **state)
         settle(&m);
         assert_int_equal(m.q.state, PUSH_IDLE);
         for (int object = 0; object < OBJECTS; object++) {
-            /* An answer that a worker was late with can leave a row of an object that is gone: the edge asked for it. */
+            /* An answer that a worker was late with can leave a row of an object that is gone: the
+             * edge asked for it. */
             bool was_answered_late = m.is_gone[object] && m.has[object] != 0;
             if (m.has[object] != m.live[object] && !was_answered_late)
                 fail_msg("seed %u: object %d is at %llu, the edge has %llu", seed, object,

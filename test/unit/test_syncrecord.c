@@ -12,10 +12,14 @@
 
 /* As CloudCore left it in a cluster. */
 static const char record[] =
-    "{\"apiVersion\":\"reliablesyncs.kubeedge.io/v1alpha1\",\"kind\":\"ObjectSync\",\"metadata\":{\"creationTimestamp\":"
-    "\"2026-08-06T10:00:00Z\",\"generation\":1,\"name\":\"edge.with.dots." UID "\",\"namespace\":\"default\","
-    "\"resourceVersion\":\"812\",\"uid\":\"11111111-1111-4111-8111-111111111111\"},\"spec\":{\"objectAPIVersion\":\"v1\","
-    "\"objectKind\":\"Pod\",\"objectName\":\"web\"},\"status\":{\"objectResourceVersion\":\"799\"}}";
+    "{\"apiVersion\":\"reliablesyncs.kubeedge.io/"
+    "v1alpha1\",\"kind\":\"ObjectSync\",\"metadata\":{\"creationTimestamp\":"
+    "\"2026-08-06T10:00:00Z\",\"generation\":1,\"name\":\"edge.with.dots." UID
+    "\",\"namespace\":\"default\","
+    "\"resourceVersion\":\"812\",\"uid\":\"11111111-1111-4111-8111-111111111111\"},\"spec\":{"
+    "\"objectAPIVersion\":\"v1\","
+    "\"objectKind\":\"Pod\",\"objectName\":\"web\"},\"status\":{\"objectResourceVersion\":\"799\"}"
+    "}";
 
 static bool is(const struct text_span *s, const char *text)
 {
@@ -38,7 +42,8 @@ static void test_reads_cloudcores(void **state)
     assert_string_equal(uid, UID);
 }
 
-static int read_text(const char *metadata, const char *spec, const char *status, struct syncrecord *r)
+static int read_text(const char *metadata, const char *spec, const char *status,
+                     struct syncrecord *r)
 {
     char text[1024];
     snprintf(text, sizeof(text), "{\"metadata\":%s,\"spec\":%s%s}", metadata, spec, status);
@@ -47,18 +52,22 @@ static int read_text(const char *metadata, const char *spec, const char *status,
 
 static void test_reads_others(void **state)
 {
-    static const char cluster[] = "{\"name\":\"e." UID "\"}", named[] = "{\"name\":\"e." UID "\",\"namespace\":\"a\"}";
-    static const char node[] = "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"Node\",\"objectName\":\"e\"}";
-    static const char claim[] =
-        "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"PersistentVolumeClaim\",\"objectName\":\"c\"}";
-    static const char foreign[] = "{\"objectAPIVersion\":\"x/v1\",\"objectKind\":\"Pod\",\"objectName\":\"c\"}";
+    static const char cluster[] = "{\"name\":\"e." UID "\"}",
+                      named[] = "{\"name\":\"e." UID "\",\"namespace\":\"a\"}";
+    static const char node[] =
+        "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"Node\",\"objectName\":\"e\"}";
+    static const char claim[] = "{\"objectAPIVersion\":\"v1\",\"objectKind\":"
+                                "\"PersistentVolumeClaim\",\"objectName\":\"c\"}";
+    static const char foreign[] =
+        "{\"objectAPIVersion\":\"x/v1\",\"objectKind\":\"Pod\",\"objectName\":\"c\"}";
     struct syncrecord r;
     (void)state;
     assert_int_equal(read_text(cluster, node, "", &r), 0);
     assert_int_equal(r.key.kind, RESOURCE_NODE);
     assert_false(r.has_status);
     assert_int_equal(r.version, 0);
-    assert_int_equal(read_text(cluster, node, ",\"status\":{\"objectResourceVersion\":\"0\"}", &r), 0);
+    assert_int_equal(read_text(cluster, node, ",\"status\":{\"objectResourceVersion\":\"0\"}", &r),
+                     0);
     assert_true(r.has_status);
     /* Kinds that are not served, and such that cannot be, are only kept to be collected. */
     assert_int_equal(read_text(named, claim, "", &r), 0);
@@ -71,10 +80,16 @@ static void test_reads_others(void **state)
 
 static void test_refuses_what_is_no_record(void **state)
 {
-    static const char spec[] = "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"Pod\",\"objectName\":\"p\"}";
+    static const char spec[] =
+        "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"Pod\",\"objectName\":\"p\"}";
     static const char *const metadata[] = {
-        "{\"name\":\"" UID "\"}", "{\"name\":\"." UID "\"}", "{\"name\":\"e-" UID "\"}", "{\"name\":\"e.not-a-uid\"}",
-        "{\"name\":7}",           "{}",                      "null",
+        "{\"name\":\"" UID "\"}",
+        "{\"name\":\"." UID "\"}",
+        "{\"name\":\"e-" UID "\"}",
+        "{\"name\":\"e.not-a-uid\"}",
+        "{\"name\":7}",
+        "{}",
+        "null",
     };
     struct syncrecord r;
     (void)state;
@@ -84,7 +99,8 @@ static void test_refuses_what_is_no_record(void **state)
     assert_int_not_equal(syncrecord_read("", 0, &r), 0);
 }
 
-static struct want_object *object_of(struct want *w, enum resource_kind kind, const char *ns, const char *name)
+static struct want_object *object_of(struct want *w, enum resource_kind kind, const char *ns,
+                                     const char *name)
 {
     const struct want_key key = {kind, {ns, strlen(ns)}, {name, strlen(name)}};
     struct want_object *replaced;
@@ -107,7 +123,8 @@ static void test_writes_as_cloudcore_does(void **state)
         assert_true(json_equal(json_object_get(theirs, same[i]), json_object_get(ours, same[i])));
     json_t *metadata = json_object_get(ours, "metadata");
     assert_int_equal(json_object_size(metadata), 2);
-    assert_string_equal(json_string_value(json_object_get(metadata, "name")), "edge.with.dots." UID);
+    assert_string_equal(json_string_value(json_object_get(metadata, "name")),
+                        "edge.with.dots." UID);
     assert_string_equal(json_string_value(json_object_get(metadata, "namespace")), "default");
     json_decref(theirs);
     json_decref(ours);
@@ -122,7 +139,8 @@ static void test_paths(void **state)
 {
 #define API "/apis/reliablesyncs.kubeedge.io/v1alpha1"
     struct want *w = want_create();
-    struct want_object *pod = object_of(w, RESOURCE_POD, "default", "web"), *node = object_of(w, RESOURCE_NODE, "", "e");
+    struct want_object *pod = object_of(w, RESOURCE_POD, "default", "web"),
+                       *node = object_of(w, RESOURCE_NODE, "", "e");
     char text[SYNCRECORD_BYTES];
     (void)state;
     syncrecord_path(SYNCRECORD_COLLECTION, "e", pod, text);
@@ -137,8 +155,10 @@ static void test_paths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reads_cloudcores), cmocka_unit_test(test_reads_others),
-        cmocka_unit_test(test_refuses_what_is_no_record), cmocka_unit_test(test_writes_as_cloudcore_does),
+        cmocka_unit_test(test_reads_cloudcores),
+        cmocka_unit_test(test_reads_others),
+        cmocka_unit_test(test_refuses_what_is_no_record),
+        cmocka_unit_test(test_writes_as_cloudcore_does),
         cmocka_unit_test(test_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* The index of who wants what: states of objects, links, lists, growth, and allocations that fail. */
+/* The index of who wants what: states of objects, links, lists, growth, and allocations that fail.
+ */
 #include "hub/want.h"
 
 #include "test/lib/heap.h"
@@ -109,8 +110,9 @@ static void test_kinds_and_namespaces_are_apart(void **state)
 {
     struct want *w = want_create();
     const struct want_key keys[] = {
-        key_of(RESOURCE_CONFIGMAP, "a", "x"), key_of(RESOURCE_SECRET, "a", "x"),    key_of(RESOURCE_CONFIGMAP, "b", "x"),
-        key_of(RESOURCE_CONFIGMAP, "a", "y"), key_of(RESOURCE_CONFIGMAP, "ax", "y"), key_of(RESOURCE_NODE, "", "x"),
+        key_of(RESOURCE_CONFIGMAP, "a", "x"),  key_of(RESOURCE_SECRET, "a", "x"),
+        key_of(RESOURCE_CONFIGMAP, "b", "x"),  key_of(RESOURCE_CONFIGMAP, "a", "y"),
+        key_of(RESOURCE_CONFIGMAP, "ax", "y"), key_of(RESOURCE_NODE, "", "x"),
         key_of(RESOURCE_NONE, "a", "x"),
     };
     struct want_object *objects[7];
@@ -149,7 +151,8 @@ static void test_a_list_shows_what_is_gone(void **state)
         const struct want_key key = key_of(RESOURCE_POD, "default", name);
         live(w, &key, i);
     }
-    const struct want_key secret = key_of(RESOURCE_SECRET, "default", "s"), b = key_of(RESOURCE_POD, "default", "b"),
+    const struct want_key secret = key_of(RESOURCE_SECRET, "default", "s"),
+                          b = key_of(RESOURCE_POD, "default", "b"),
                           d = key_of(RESOURCE_POD, "default", "d");
     live(w, &secret, 9);
     want_list_begin(w, RESOURCE_POD);
@@ -203,7 +206,8 @@ static void test_failing_allocations(void **state)
 {
     (void)state;
     for (unsigned nth = 1;; nth++) {
-        const struct want_key key = key_of(RESOURCE_POD, "default", "web"), other = key_of(RESOURCE_SECRET, "default", "s");
+        const struct want_key key = key_of(RESOURCE_POD, "default", "web"),
+                              other = key_of(RESOURCE_SECRET, "default", "s");
         struct want_uid uid = uid_of(1);
         struct want_object *replaced, *o = NULL;
         struct want_link *l = NULL;
