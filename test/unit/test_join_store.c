@@ -381,7 +381,7 @@ static void test_two_renew_at_once(void **state)
     must(get_server(&ca, "192.0.2.2", true, &server));
     assert_int_equal(2, fake.patches);
     for (int i = 1; i <= 3; i++) {
-        char address[16];
+        char address[32];
         snprintf(address, sizeof(address), "192.0.2.%d", i);
         GENERAL_NAMES *names = names_of(address);
         assert_false(join_names_missing(server.certificate, names, missing, sizeof(missing)));
