@@ -288,7 +288,7 @@ static void collect_node(void *context, struct want_node *n)
         return;
     }
     if (n->collect_ms == 0)
-        n->collect_ms = down_now(d) + COLLECT_AFTER_MS + (uint64_t)random() % COLLECT_AFTER_MS;
+        n->collect_ms = down_now(d) + COLLECT_AFTER_MS + uv_hrtime() / 1000 % COLLECT_AFTER_MS;
     if (!is_collected(d, n))
         return;
     if (is_forgettable(n)) {

@@ -336,15 +336,14 @@ static void look_whether_synced(struct downstream *d)
     if (d->is_synced || !w[DOWN_NODES].is_synced || !w[DOWN_CONFIGMAPS].is_synced ||
         !w[DOWN_SECRETS].is_synced || !w[DOWN_PODS].is_synced)
         return;
-    bool has_both = w[DOWN_OBJECTSYNCS].is_synced && w[DOWN_CLUSTEROBJECTSYNCS].is_synced;
-    bool lacks_both = w[DOWN_OBJECTSYNCS].is_absent && w[DOWN_CLUSTEROBJECTSYNCS].is_absent;
-    if (!has_both && !lacks_both)
+    const struct watcher *r = &w[DOWN_OBJECTSYNCS], *c = &w[DOWN_CLUSTEROBJECTSYNCS];
+    if (!(r->is_synced || r->is_absent) || !(c->is_synced || c->is_absent))
         return;
     struct want_stats stats;
     want_stats(d->want, &stats);
     log_info("downstream_synced", F_U64("objects", stats.objects), F_U64("links", stats.links),
              F_U64("nodes", stats.nodes), F_U64("index_bytes", stats.bytes),
-             F_BOOL("has_records", has_both));
+             F_BOOL("has_records", d->has_records));
     delivery_synced(d);
 }
 

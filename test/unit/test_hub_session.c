@@ -108,6 +108,7 @@ static void test_the_newest_connection_wins(void **state)
     registry_init(&r);
     assert_int_equal(0, registry_take(&r, &first, a, (struct session_ref){0, 1, 10}, &previous));
     assert_int_equal(1, registry_take(&r, &second, b, (struct session_ref){1, 5, 20}, &previous));
+    assert_true(second.order > first.order);
     assert_int_equal(1, previous.slot);
     assert_int_equal(10, previous.generation);
     /* the older one leaves late and takes nothing away */
