@@ -158,7 +158,6 @@ class Side:
             admin.create("/api/v1/namespaces/default/pods", {
                 "apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pod-{number}"},
                 "spec": {"nodeName": f"base-{number}", "terminationGracePeriodSeconds": 0,
-                         "automountServiceAccountToken": False,
                          "containers": [{"name": "main", "image": "none.invalid/none"}]}})
         self.base.wait_for("pods run", lambda r: r["pods"]["running"] >= count, READY_SECONDS)
         used = usage.seconds() - self.steady * (time.monotonic() - usage.at)

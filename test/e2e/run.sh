@@ -19,7 +19,7 @@ case "$B" in /*) ;; *) B=$root/$B ;; esac
 declare -A groups=(
     [node]="test_rights.py test_ready.py test_identity.py test_pods.py test_join.py test_removal.py test_return.py"
     [fleet]="test_fleet.py"
-    [faults]="test_faults.py"
+    [faults]="test_foreign.py test_faults.py"
     [peer]="test_takeover.py test_conformance.py"
 )
 group_seconds=840

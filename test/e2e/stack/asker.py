@@ -16,8 +16,8 @@ _SUFFIX = re.compile(r"kube-api-access-[a-z0-9]{5}")
 # Another value in any two answers.
 _VARYING = {"resourceVersion": "VERSION", "token": "TOKEN", "creationTimestamp": "TIME", "request": "CSR"}
 # Set by controllers when they come to it, and how the API server keeps its books.
-_SKIPPED = {"managedFields", "taints", "node.alpha.kubernetes.io/ttl", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
-            "msg_id", "parent_msg_id", "timestamp"}
+_SKIPPED = {"managedFields", "taints", "node.alpha.kubernetes.io/ttl", "beta.kubernetes.io/os",
+            "beta.kubernetes.io/arch", "msg_id", "parent_msg_id", "timestamp"}
 _NO_ANSWER = "no answer"
 
 
