@@ -36,11 +36,14 @@ struct bridge {
 const char *const bridge_end_names[BRIDGE_END_COUNT] = {BRIDGE_ENDS(TEXT)};
 #undef TEXT
 
-void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, uint64_t period_ms,
-                  uint64_t longest_ms)
+void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, const char *group,
+                  uint64_t period_ms, uint64_t longest_ms)
 {
-    *b = (struct bridges){
-        .client = client, .loop = loop, .period_ms = period_ms, .longest_ms = longest_ms};
+    *b = (struct bridges){.client = client,
+                          .group = group,
+                          .loop = loop,
+                          .period_ms = period_ms,
+                          .longest_ms = longest_ms};
 }
 
 static void bridge_free(struct bridge *g)
@@ -166,7 +169,7 @@ static int send_renewal(struct bridge *g)
                                  .body = g->body,
                                  .body_size = strlen(g->body),
                                  .impersonate_user = g->as_node ? user : NULL,
-                                 .impersonate_group = g->as_node ? "system:nodes" : NULL,
+                                 .impersonate_group = g->as_node ? b->group : NULL,
                                  .channel = LANE_LIVENESS,
                                  .deadline_ms = uv_now(b->loop) + b->period_ms,
                                  .retry = API_RETRY_UNSENT,

@@ -20,6 +20,7 @@ struct bridge;
 
 struct bridges {
     struct apiclient *client;
+    const char *group;
     uv_loop_t *loop;
     uint64_t period_ms, longest_ms;
     struct bridge *by_name; /* uthash */
@@ -42,9 +43,10 @@ enum bridge_end { BRIDGE_ENDS(BRIDGE_ENUM) BRIDGE_END_COUNT };
 #undef BRIDGE_ENUM
 extern const char *const bridge_end_names[BRIDGE_END_COUNT];
 
-/* `client` and `loop` are borrowed until bridges_close(). */
-void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, uint64_t period_ms,
-                  uint64_t longest_ms);
+/* `group` is sent along with the name of a node that is impersonated; NULL: the API server adds it.
+ * Pointers are borrowed until bridges_close(). */
+void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, const char *group,
+                  uint64_t period_ms, uint64_t longest_ms);
 /* Takes `lease` as the API server returned it at `renewed_ms` (on the loop's clock); `node` gets a
  * ref of its own. A bridge of that node that is there already is replaced. False: no memory, there
  * is no bridge. */

@@ -31,6 +31,8 @@ const struct option_spec config_options[] = {
      "How to reach the API server; without it the pod's service account is used.", 0, 0},
     {"impersonate", OPTION_BOOL, FIELD(impersonate), "true", NULL,
      "Send each node's requests under the node's own identity, so that the Node authorizer and NodeRestriction decide what it may do.", 0, 0},
+    {"constrained-impersonation", OPTION_BOOL, FIELD(constrained_impersonation), "false", NULL,
+     "The hub's account has nothing but constrained impersonation (deploy/rbac-constrained.yaml): nodes are named without their group, which the API server adds itself.", 0, 0},
     {"allowed-node-labels", OPTION_LIST, FIELD(allowed_node_labels), NULL, "KEY",
      "A label that NodeRestriction keeps nodes from setting on themselves and that the hub sets for them when they ask; may be repeated. The edge role labels are always set.", 0, 0},
 

@@ -12,7 +12,7 @@
 struct config {
     /* what we talk to */
     const char *kubeconfig;
-    bool impersonate;
+    bool impersonate, constrained_impersonation;
     bool downstream;
     const char *deny_nodes;
 

@@ -17,6 +17,7 @@
 /* What all runs share; borrowed, constant. */
 struct kinds_context {
     bool impersonate;
+    const char *impersonate_group; /* sent along with the node's name; NULL: the API server adds it */
     const char *advertise_address; /* for the annotation `cloudcore` */
     const char *replica_id;        /* for the annotation `isthmus.io/replica` */
     const char *ca_pem;            /* of the API server; NULL: none */

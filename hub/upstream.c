@@ -60,6 +60,7 @@ int upstream_create(const struct config *config, struct apiconfig *api, struct u
     socket_local_address(u->local_address, sizeof(u->local_address));
     u->kinds = (struct kinds_context){
         .impersonate = config->impersonate,
+        .impersonate_group = config->constrained_impersonation ? NULL : "system:nodes",
         .advertise_address = config->advertise_address ? config->advertise_address : u->local_address,
         .replica_id = config->replica_id,
         .ca_pem = apiconfig_ca_pem(api),

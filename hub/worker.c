@@ -244,7 +244,7 @@ static int send_request(struct job *job)
         .body = call->body,
         .body_size = call->body_size,
         .impersonate_user = call->as_node ? user : NULL,
-        .impersonate_group = call->as_node ? "system:nodes" : NULL,
+        .impersonate_group = call->as_node ? w->upstream->kinds.impersonate_group : NULL,
         .channel = job->work.lane,
         .deadline_ms = deadline,
         .retry_until_ms = is_lease ? m->received_ms + LEASE_RETRY_MS : 0,
@@ -551,7 +551,8 @@ int worker_init(struct worker *w, struct upstream *u, struct errbuf *e)
         uv_loop_close(&w->loop);
         return rc;
     }
-    bridges_init(&w->bridges, &w->loop, w->client, u->config->bridge_period_ms, u->config->balancing.bridge_ms);
+    bridges_init(&w->bridges, &w->loop, w->client, u->kinds.impersonate_group, u->config->bridge_period_ms,
+                 u->config->balancing.bridge_ms);
     pthread_mutex_init(&w->lock, NULL);
     rc = mailbox_init(&w->mailbox, &w->loop, MAILBOX_COUNT, (size_t)u->config->queue_bytes, on_message, w);
     assert(rc == 0);

@@ -24,7 +24,7 @@ from stack.processes import wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-IMPERSONATE = {"plain": "--impersonate=true", "constrained": "--impersonate=constrained",
+IMPERSONATE = {"plain": "--impersonate=true", "constrained": "--constrained-impersonation",
                "off": "--impersonate=false"}
 
 

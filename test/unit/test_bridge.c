@@ -37,6 +37,7 @@ static void on_request(void *context, struct h2stream *stream)
     assert_string_equal("PUT", stream->method);
     snprintf(f->path, sizeof(f->path), "%s", stream->path);
     snprintf(f->user, sizeof(f->user), "%s", stream->impersonate_user);
+    assert_string_equal(*f->user ? "system:nodes" : "", stream->impersonate_group);
     snprintf(f->time, sizeof(f->time), "%s", time);
     snprintf(f->version, sizeof(f->version), "%s", version);
     snprintf(answer, sizeof(answer),
@@ -62,7 +63,7 @@ static int set_up(void **state)
     f->api.options.channel_count = 1;
     apitest_client(&f->api);
     f->status = 200;
-    bridges_init(&f->bridges, &f->api.loop, f->api.client, PERIOD_MS, LONGEST_MS);
+    bridges_init(&f->bridges, &f->api.loop, f->api.client, "system:nodes", PERIOD_MS, LONGEST_MS);
     uv_timer_init(&f->api.loop, &f->ticker);
     f->ticker.data = f;
     uv_timer_start(&f->ticker, on_tick, 5, 5);
