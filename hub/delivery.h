@@ -121,6 +121,7 @@ struct downstream {
     } event;
     uint64_t connected, waiting, in_flight;
     uint64_t collect_ms; /* when to look for records of deleted nodes next */
+    uint64_t expire_ms;  /* when to forget what was awaited in vain */
 
     pthread_mutex_t lock;
     struct downstream_stats stats; /* under lock */

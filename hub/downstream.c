@@ -18,7 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS 100
+#define EXPIRE_EVERY_MS 60000
+#define TICK_MS         100
 /* What is acknowledged when the process ends is still recorded, within this time. */
 #define LAST_WRITES_MS 3000
 #define MAIL_COUNT     ((size_t)1 << 18)
@@ -262,6 +263,10 @@ static void on_tick(uv_timer_t *tick)
     wheel_advance(&d->wheel, now, delivery_timer, d);
     recorder_tick(d, now);
     recorder_collect(d, now);
+    if (now >= d->expire_ms) {
+        d->expire_ms = now + EXPIRE_EVERY_MS;
+        want_expire(d->want, now);
+    }
     publish(d);
     bool is_idle = d->recorder.count == 0 && d->recorder.writes == 0;
     if (d->stop_by_ms != 0 && (is_idle || now >= d->stop_by_ms))

@@ -509,26 +509,37 @@ static void prepare_set(struct downstream *d, struct delivery *v)
 
 /* A name that stands for another object by now: the edge keeps ConfigMaps, Secrets and Nodes by
  * name, so the other one takes the place of this one. Nodes are never deleted on their edge. */
-static bool is_superseded(struct downstream *d, const struct want_object *o)
+static bool is_superseded(struct downstream *d, const struct delivery *v,
+                          const struct want_object *o, struct want_link **by)
 {
     struct want_key key = want_object_key(o);
+    struct want_object *other = want_object_current(d->want, &key);
+    *by = NULL;
     if (o->kind == RESOURCE_POD)
         return false;
-    const struct want_object *other = want_object_current(d->want, &key);
-    return o->kind == RESOURCE_NODE || (other && other->state == WANT_LIVE);
+    if (o->kind == RESOURCE_NODE)
+        return true;
+    if (!other || other->state != WANT_LIVE)
+        return false;
+    *by = want_link_get(d->want, v->node, other);
+    return *by != NULL;
 }
 
 static void prepare_delete(struct downstream *d, struct delivery *v)
 {
-    struct want_link *l = current(v);
+    struct want_link *l = current(v), *by;
     if (l->object->state == WANT_LIVE) { /* a list that did not have it was wrong */
         skip(d, v);
         pushqueue_set(&v->queue, &l->item, l->object->changed);
         push_settle(d, l);
-    } else if (is_superseded(d, l->object)) {
+    } else if (is_superseded(d, v, l->object, &by)) {
         skip(d, v);
         l->is_deleted = true;
         recorder_note(d, l);
+        if (by) {
+            pushqueue_set(&v->queue, &by->item, by->object->changed);
+            push_settle(d, by);
+        }
     } else if (!l->is_gone_for_sure) {
         call(d, v, STEP_CONFIRM);
     } else {

@@ -319,6 +319,8 @@ struct want_object *want_object_live(struct want *w, const struct want_key *key,
         current->state = WANT_GONE;
         *replaced = current;
     }
+    if (o->state == WANT_AWAITED)
+        o->digest = 0;
     o->state = WANT_LIVE;
     o->uid = *uid;
     o->epoch = w->epochs[key->kind];
@@ -350,6 +352,29 @@ bool want_object_gone(struct want *w, struct want_object *o)
         return false;
     forget_object(w, o);
     return true;
+}
+
+/* Nothing is queued for what is not there: its links can go with it. */
+static void forget_awaited(struct want *w, struct want_object *o)
+{
+    while (o->links->next_of_object)
+        want_link_remove(w, o->links);
+    want_link_remove(w, o->links);
+}
+
+void want_expire(struct want *w, uint64_t now_ms)
+{
+    for (size_t i = 0; i < w->object_buckets; i++) {
+        for (struct want_object *o = w->objects[i], *next; o; o = next) {
+            next = o->next;
+            if (o->state != WANT_AWAITED || o->digest == 0 || o->digest > now_ms)
+                continue;
+            if (o->links)
+                forget_awaited(w, o);
+            else
+                forget_object(w, o);
+        }
+    }
 }
 
 /* ---- lists ---- */

@@ -70,7 +70,7 @@ struct want_object {
     struct want_link *links;
     uint64_t version; /* the newest seen; 0: none */
     uint64_t changed; /* the version that brought the last change which edges must hear of */
-    uint64_t digest;  /* of what they must hear of; pods and nodes */
+    uint64_t digest;  /* of what they must hear of; AWAITED: until when, ms, 0: for ever */
     void *body;       /* for the owner; want_destroy() frees it */
     uint32_t hash;
     uint32_t waiting;    /* for the owner */
@@ -124,6 +124,8 @@ struct want_object *want_object_recorded(struct want *w, const struct want_key *
                                          const struct want_uid *uid);
 /* It is no longer live. Forgotten at once if it has no links; then true, and `o` is freed. */
 bool want_object_gone(struct want *w, struct want_object *o);
+/* Forgets what was awaited until now. */
+void want_expire(struct want *w, uint64_t now_ms);
 
 /* A list of the kind begins: what want_object_live() does not name until want_list_end() is not
  * there any more. */

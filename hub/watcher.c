@@ -24,6 +24,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SUCCESSOR_MS ((uint64_t)10 * 60 * 1000)
+
 #define NAME(id, name, path, page) name,
 #define PATH(id, name, path, page) path,
 #define PAGE(id, name, path, page) page,
@@ -51,16 +53,19 @@ static void lost(const char *what)
 
 /* ---- deletions ---- */
 
-/* The edge keeps ConfigMaps and Secrets by name: who had this one gets the next of its name, too.
- */
+/* The edge keeps ConfigMaps and Secrets by name: who had this one gets the next of its name, too,
+ * if there is one soon. Later its edge asks for it by itself, as it has no other. */
 static void await_successor(struct downstream *d, const struct want_object *o, struct want_node *n)
 {
     struct want_key key = want_object_key(o);
     if (o->kind != RESOURCE_CONFIGMAP && o->kind != RESOURCE_SECRET)
         return;
+    bool is_new = !want_object_current(d->want, &key);
     struct want_object *next = want_object_await(d->want, &key);
     if (!next || !want_link_get(d->want, n, next))
         lost("link");
+    if (next && is_new)
+        next->digest = down_now(d) + SUCCESSOR_MS;
 }
 
 static void node_deleted(struct downstream *d, const struct want_object *o)
@@ -103,6 +108,8 @@ static void on_mention(void *context, enum resource_kind kind, const struct json
     struct want_key key = {kind, m->ns, {name->at, name->size}};
     struct want_object *o = want_object_await(m->d->want, &key);
     struct want_link *l = o ? want_link_get(m->d->want, m->node, o) : NULL;
+    if (o && o->state == WANT_AWAITED)
+        o->digest = 0; /* for as long as it takes */
     if (!l)
         lost("mention");
     else if (o->state == WANT_LIVE)

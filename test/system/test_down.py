@@ -460,3 +460,38 @@ def test_without_the_kinds_of_records_deliveries_go_on(lab, authority):
     assert hub.status()["down"]["records"] is False
     assert hub.log_text().count("no_sync_records") == 1
     assert hub.metrics().sum("isthmus_record_writes_total") == 0
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["connected", "away"])
+def test_a_name_that_is_used_again_means_the_new_object(lab, devapi, authority, is_there):
+    """The pod that mentioned it is gone, but the edge keeps what it got."""
+    make_node(devapi, "node-a")
+    make_configmap(devapi, "settings", v="old")
+    hub = lab.hub(devapi, name="first")
+    path = "/api/v1/namespaces/default"
+
+    def replace():
+        assert devapi.call("DELETE", f"{path}/configmaps/settings")[0] == 200
+        make_configmap(devapi, "settings", v="new")
+
+    with StoreEdge(hub, authority, "node-a") as a:
+        pod = make_pod(devapi, "web", "node-a", [("configmap", "settings")])
+        wait_recorded(devapi, "node-a", pod)
+        assert devapi.call("DELETE", f"{path}/pods/web", {"gracePeriodSeconds": 0})[0] == 200
+        a.wait_gone("default/pod/web")
+        wait_nothing_waits(hub)
+        if is_there:
+            replace()
+            a.wait_row("default/configmap/settings", lambda row: row["data"]["v"] == "new")
+        rows = a.rows
+    if is_there:
+        return
+    hub.process.kill()
+    replace()
+    hub = lab.hub(devapi, name="second")
+    with StoreEdge(hub, authority, "node-a", rows=rows) as a:
+        a.wait_row("default/configmap/settings", lambda row: row["data"]["v"] == "new")
+        wait_nothing_waits(hub)
+        assert "delete" not in {m["route"]["operation"] for m in a.pushes}
+        found = devapi.get(f"{path}/configmaps/settings")["metadata"]["uid"]
+        assert set(records(devapi, "node-a", kind="ConfigMap")) >= {found}

@@ -166,6 +166,38 @@ static void test_a_list_shows_what_is_gone(void **state)
     want_destroy(w);
 }
 
+static void test_what_is_awaited_in_vain_is_forgotten(void **state)
+{
+    struct want *w = want_create();
+    const struct want_key keys[] = {
+        key_of(RESOURCE_SECRET, "default", "soon"), key_of(RESOURCE_SECRET, "default", "later"),
+        key_of(RESOURCE_SECRET, "default", "ever"), key_of(RESOURCE_SECRET, "default", "came")};
+    struct want_node *a = want_node_get(w, "a", 1), *b = want_node_get(w, "b", 1);
+    struct want_object *o[4];
+    struct want_stats stats;
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        o[i] = want_object_await(w, &keys[i]);
+        want_link_get(w, a, o[i]);
+        want_link_get(w, b, o[i]);
+    }
+    o[0]->digest = 100;
+    o[1]->digest = 200;
+    o[3]->digest = 100;
+    live(w, &keys[3], 5);
+    want_expire(w, 99);
+    assert_non_null(want_object_current(w, &keys[0]));
+    want_expire(w, 100);
+    assert_null(want_object_current(w, &keys[0]));
+    for (size_t i = 1; i < 4; i++) {
+        assert_ptr_equal(want_object_current(w, &keys[i]), o[i]);
+        assert_non_null(want_link_find(a, o[i]));
+    }
+    want_stats(w, &stats);
+    assert_int_equal(stats.links, 6);
+    want_destroy(w);
+}
+
 static void test_many(void **state)
 {
     struct want *w = want_create();
@@ -256,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_a_record_of_something_gone),
         cmocka_unit_test(test_kinds_and_namespaces_are_apart),
         cmocka_unit_test(test_a_list_shows_what_is_gone),
+        cmocka_unit_test(test_what_is_awaited_in_vain_is_forgotten),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_growth_may_fail),
