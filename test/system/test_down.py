@@ -495,3 +495,23 @@ def test_a_name_that_is_used_again_means_the_new_object(lab, devapi, authority, 
         assert "delete" not in {m["route"]["operation"] for m in a.pushes}
         found = devapi.get(f"{path}/configmaps/settings")["metadata"]["uid"]
         assert set(records(devapi, "node-a", kind="ConfigMap")) >= {found}
+
+
+def test_a_node_that_does_not_read_delays_nobody(lab, devapi, authority):
+    hub = lab.hub(devapi, "--write-timeout", "3s")
+    for name in ("deaf", "prompt"):
+        make_node(devapi, name)
+    big = {f"key-{i}": "x" * 100000 for i in range(9)}
+    make_configmap(devapi, "shared", v="0", **big)
+    deaf = Edge(hub, authority, "deaf")  # nobody reads from it
+    with StoreEdge(hub, authority, "prompt") as prompt:
+        for name in ("deaf", "prompt"):
+            for i in range(3):
+                make_configmap(devapi, f"{name}-{i}", **big)
+            make_pod(devapi, f"pod-{name}", name, [("configmap", f"{name}-{i}") for i in range(3)] + [("configmap", "shared")])
+        for v in range(1, 4):
+            patch(devapi, "/api/v1/namespaces/default/configmaps/shared", {"data": {"v": str(v)}})
+            prompt.wait_row("default/configmap/shared", lambda row, v=v: row["data"]["v"] == str(v), 5)
+        prompt.wait_row("default/pod/pod-prompt")
+        assert hub.status()["down"]["in_flight"] <= 1
+    deaf.socket.close()
