@@ -18,6 +18,9 @@
 /* After the last refusal the node must get in and renew its lease before the bridge ends. */
 #define BRIDGE_RESERVE_REDIALS 3
 
+/* Who needs at least so many per cent of what the neediest one needs is as welcome to arrivals. */
+#define AGENT_MATTERS_BELOW 25
+
 static bool is_view_good(const struct balancer_plan *plan, const struct balancer_self *self,
                          uint64_t now_ms)
 {
@@ -29,13 +32,17 @@ static bool has_room(const struct balancer_self *self)
     return self->max_connections == 0 || self->live < self->max_connections;
 }
 
-/* At rest by share, and the more to whom lacks more; never zero, for when everybody else is gone.
- */
+/* The more to whom lacks more; never zero, for when everybody else is gone. Only great differences
+ * count: what comes, comes in lockstep, and a peer's number may be a beat old. With leastconn,
+ * moreover, the weight is the share of all connections that a server is filled up to, not of the
+ * new ones: reacting to small differences would make them large. */
 static uint8_t agent_percent(const struct balancer_plan *plan)
 {
     if (plan->best_score <= 0)
         return 100;
     double percent = 100 * plan->score / plan->best_score;
+    if (percent >= AGENT_MATTERS_BELOW)
+        return 100;
     return percent < 1 ? 1 : (uint8_t)percent;
 }
 

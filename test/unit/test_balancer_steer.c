@@ -142,6 +142,27 @@ static void test_agent_weights(void **state)
     assert_false(f.decision.is_accepting);
 }
 
+/* As a crash's victims come back in lockstep, a peer's number is a beat old: that this one has a
+ * few more is no reason to send all others there. */
+static void test_agent_weights_stand_still_while_victims_arrive(void **state)
+{
+    (void)state;
+    static const uint32_t arriving[] = {200, 220, 260, 285};
+    for (size_t i = 0; i < sizeof(arriving) / sizeof(arriving[0]); i++) {
+        fleet_init(&f, 2, (uint32_t[]){arriving[i], 200});
+        f.view.anonymous_in_flight = 400 - arriving[i];
+        fleet_start(&f);
+        fleet_beat(&f);
+        assert_int_equal(300, f.decision.expected);
+        assert_int_equal(100, f.decision.agent_percent);
+    }
+    fleet_init(&f, 2, (uint32_t[]){300, 200}); /* it has its share: the others get the rest */
+    f.view.anonymous_in_flight = 100;
+    fleet_start(&f);
+    fleet_beat(&f);
+    assert_true(f.decision.agent_percent < 20);
+}
+
 static void test_no_room_accepts_nobody(void **state)
 {
     (void)state;
@@ -222,6 +243,7 @@ int main(void)
         cmocka_unit_test(test_bridge_leaves_time),
         cmocka_unit_test(test_when_nobody_is_refused),
         cmocka_unit_test(test_agent_weights),
+        cmocka_unit_test(test_agent_weights_stand_still_while_victims_arrive),
         cmocka_unit_test(test_no_room_accepts_nobody),
         cmocka_unit_test(test_victims),
         cmocka_unit_test(test_moved_once_in_an_episode),
