@@ -43,19 +43,19 @@ int registry_take(struct registry *r, struct registry_entry *entry, struct node_
     assert(!entry->is_listed);
     pthread_mutex_lock(&r->shards[i].lock);
     HASH_FIND(hh, r->shards[i].entries, node->text, node->size, old);
-    if (old) {
-        *previous = old->session;
-        HASH_DELETE(hh, r->shards[i].entries, old);
-        old->is_listed = false;
-        rc = 1;
-    }
     entry->node = node;
     entry->session = session;
     entry->order = ++r->shards[i].taken;
     entry->is_listed = true;
     HASH_ADD_KEYPTR(hh, r->shards[i].entries, node->text, node->size, entry);
-    if (!entry->is_listed)
-        rc = -ENOMEM; /* the older one is unlisted then; it ends with its connection */
+    if (!entry->is_listed) {
+        rc = -ENOMEM; /* the older one stays: who is counted as come must be seen to leave */
+    } else if (old) {
+        *previous = old->session;
+        HASH_DELETE(hh, r->shards[i].entries, old);
+        old->is_listed = false;
+        rc = 1;
+    }
     pthread_mutex_unlock(&r->shards[i].lock);
     return rc;
 }

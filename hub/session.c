@@ -275,7 +275,6 @@ void session_close(struct session *s, enum close_reason reason, const char *deta
     s->close_reason = reason;
     s->detail = detail;
     release_on_close(s, registry_leave(&s->loop->hub->registry, &s->entry, s->node));
-    registry_leave(&s->loop->hub->registry, &s->entry, s->node);
     downstream_gone(s->loop->hub->downstream, s->node, s->ref);
     session_drop_received(s);
     session_drop_unsent(s);

@@ -122,6 +122,39 @@ static void test_the_newest_connection_wins(void **state)
     registry_fini(&r);
 }
 
+/* Each shard begins with an allocation, and so does nearly every first entry: without memory the
+ * older one stays listed, so that its end is noticed. */
+static void test_without_memory_the_older_one_stays(void **state)
+{
+    struct registry r;
+    struct registry_entry first = {.is_listed = false}, entries[32];
+    struct session_ref previous = {0, 0, 0}, found;
+    struct node_name *a = name("edge-7");
+    (void)state;
+    registry_init(&r);
+    assert_int_equal(0, registry_take(&r, &first, a, (struct session_ref){0, 1, 10}, &previous));
+    memset(entries, 0, sizeof(entries));
+    for (unsigned i = 0; i < 32; i++) { /* more of its name: some grow the table, some do not */
+        struct node_name *b = name("edge-7");
+        heap_fail_nth(1);
+        int rc = registry_take(&r, &entries[i], b, (struct session_ref){1, i, 20 + i}, &previous);
+        heap_fail_end();
+        assert_true(registry_find(&r, "edge-7", &found));
+        assert_int_equal(rc == 1 ? 20 + i : 10, found.generation);
+        assert_int_equal(rc == 1, entries[i].is_listed);
+        if (rc == 1) { /* the first one again */
+            assert_int_equal(0, registry_leave(&r, &first, a));
+            assert_true(registry_leave(&r, &entries[i], b));
+            assert_int_equal(
+                0, registry_take(&r, &first, a, (struct session_ref){0, 1, 10}, &previous));
+        }
+        node_name_put(b);
+    }
+    assert_true(registry_leave(&r, &first, a));
+    node_name_put(a);
+    registry_fini(&r);
+}
+
 static void test_names_are_whole(void **state)
 {
     struct registry r;
@@ -336,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_slots_grow),
         cmocka_unit_test(test_slots_without_memory),
         cmocka_unit_test(test_the_newest_connection_wins),
+        cmocka_unit_test(test_without_memory_the_older_one_stays),
         cmocka_unit_test(test_names_are_whole),
         cmocka_unit_test(test_registry_without_memory),
         cmocka_unit_test(test_registry_from_many_threads),
