@@ -27,6 +27,7 @@ struct bridge {
     char *body; /* of the request under way */
     bool as_node, is_listed, is_asking, is_ended;
     uint64_t renewed_ms; /* when spec.renewTime was the node's time */
+    uint64_t asked_ms;   /* when the request under way was made */
     uint64_t next_ms, until_ms;
     struct bridge *prev, *next;
     UT_hash_handle hh;
@@ -95,8 +96,8 @@ bool bridges_add(struct bridges *b, struct node_name *node, json_t *lease, bool 
                          .as_node = as_node,
                          .is_listed = true,
                          .renewed_ms = renewed_ms,
-                         .next_ms = renewed_ms + b->period_ms,
-                         .until_ms = renewed_ms + b->longest_ms};
+                         .next_ms = uv_now(b->loop) + b->period_ms,
+                         .until_ms = uv_now(b->loop) + b->longest_ms};
     HASH_ADD_KEYPTR(hh, b->by_name, g->node->text, g->node->size, g);
     if (!g->is_listed) {
         bridge_free(g);
@@ -133,7 +134,7 @@ static void take_answer(struct bridge *g, const struct apiresponse *response)
     }
     json_decref(g->lease);
     g->lease = lease;
-    g->renewed_ms = uv_now(g->owner->loop);
+    g->renewed_ms = g->asked_ms; /* not now: a slow API server must not make the lease older */
     count(BRIDGE_RENEWALS, 0, 1);
 }
 
@@ -184,7 +185,9 @@ static void renew(struct bridge *g, uint64_t now_ms)
 {
     struct bridges *b = g->owner;
     json_t *copy = json_deep_copy(g->lease);
-    g->body = copy && lease_advance(copy, now_ms - g->renewed_ms) == 0
+    uint64_t elapsed_ms = now_ms > g->renewed_ms ? now_ms - g->renewed_ms : 1;
+    g->asked_ms = now_ms;
+    g->body = copy && lease_advance(copy, elapsed_ms) == 0
                   ? json_dumps(copy, JSON_COMPACT)
                   : NULL;
     json_decref(copy);

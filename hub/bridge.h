@@ -47,7 +47,8 @@ extern const char *const bridge_end_names[BRIDGE_END_COUNT];
  * Pointers are borrowed until bridges_close(). */
 void bridges_init(struct bridges *b, uv_loop_t *loop, struct apiclient *client, const char *group,
                   uint64_t period_ms, uint64_t longest_ms);
-/* Takes `lease` as the API server returned it at `renewed_ms` (on the loop's clock); `node` gets a
+/* Takes `lease` as the API server returned it for what it was asked at `renewed_ms` (uv_hrtime ms,
+ * which the loop's clock trails): to that moment its renewTime belongs. `node` gets a
  * ref of its own. A bridge of that node that is there already is replaced. False: no memory, there
  * is no bridge. */
 bool bridges_add(struct bridges *b, struct node_name *node, json_t *lease, bool as_node,

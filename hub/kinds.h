@@ -59,7 +59,7 @@ struct run {
     struct run_call call;
     struct result result;
     enum farewell farewell; /* of a release: how it ended */
-    uint64_t asked_ms;      /* of a release: when the lease was read (uv_hrtime ms) */
+    uint64_t asked_ms;      /* of a release: when the lease was asked for last (uv_hrtime ms) */
     bool has_push;    /* to be sent before the answer */
     struct push push;
 };

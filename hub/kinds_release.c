@@ -4,8 +4,9 @@
  *
  *     GET lease -> PUT lease -> GET node
  *
- * Failure modes: a Node that is kept by annotation, or that cannot be read, is not released; a
- * lease that cannot be renewed only means that the node goes without it (saved is NULL then). */
+ * Failure modes: a Node that is kept by annotation, or that cannot be read, is not released, except
+ * in a drain, where it must leave and its lease matters as much as any other's; a lease that cannot
+ * be renewed only means that the node goes without it (saved is NULL then). */
 #include "hub/kinds.h"
 #include "hub/lease.h"
 
@@ -48,6 +49,7 @@ static enum run_verdict renew_lease(struct run *run, const struct apiresponse *r
         forget_lease(run);
         return read_node(run);
     }
+    run->asked_ms = now_ms(); /* where its renewTime stands now */
     run->step = RELEASE_RENEW_LEASE;
     enum run_verdict v = run_call_object(run, "PUT", RESOURCE_LEASE, NULL, false);
     run->call.content_type = "application/json";
@@ -59,10 +61,8 @@ static enum run_verdict renew_lease(struct run *run, const struct apiresponse *r
 static enum run_verdict after_renewal(struct run *run, const struct apiresponse *response)
 {
     forget_lease(run);
-    if (response_is_good(response)) {
+    if (response_is_good(response))
         run->saved = json_loadb(response->body, response->size, 0, NULL);
-        run->asked_ms = now_ms();
-    }
     return read_node(run);
 }
 
@@ -91,9 +91,10 @@ static enum run_verdict after_node(struct run *run, const struct apiresponse *re
 {
     struct result node;
     result_from_response(&node, response);
+    bool must_leave = run->message->must_leave;
     if (node.kind != RESULT_OBJECT)
-        return end(run, FAREWELL_FAILED);
-    if (is_kept(response))
+        return end(run, must_leave ? FAREWELL_GO : FAREWELL_FAILED);
+    if (!must_leave && is_kept(response))
         return end(run, FAREWELL_KEPT);
     run->has_push = run->context->nudges;
     run->push = (struct push){.operation = "update",

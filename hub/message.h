@@ -40,6 +40,7 @@ struct message {
     uint64_t received_ms;   /* uv_hrtime() / 1e6, the same clock on every thread */
     struct envelope envelope; /* spans into text */
     struct route route;
+    bool must_leave; /* UPSTREAM_NODE_RELEASE: in a drain, whatever its Node says */
     size_t size, room;
     char text[];
 };

@@ -73,7 +73,7 @@ static void ask(struct session *s, bool must_leave)
 {
     s->leaving = LEAVING_ASKED;
     s->must_leave = must_leave;
-    if (upstream_node_release(s->loop->hub->upstream, s->node, s->ref) == 0)
+    if (upstream_node_release(s->loop->hub->upstream, s->node, s->ref, must_leave) == 0)
         return;
     if (must_leave)
         get_ready(s);

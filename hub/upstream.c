@@ -184,7 +184,8 @@ int upstream_submit(struct upstream *u, struct message *m)
 }
 
 /* A message of our own about a node. */
-static int submit_own(struct upstream *u, enum upstream_kind kind, struct node_name *node, struct session_ref session)
+static int submit_own(struct upstream *u, enum upstream_kind kind, struct node_name *node, struct session_ref session,
+                      bool must_leave)
 {
     struct message *m = message_create(0);
     if (!m)
@@ -192,6 +193,7 @@ static int submit_own(struct upstream *u, enum upstream_kind kind, struct node_n
     m->node = node_name_get(node);
     m->from = session;
     m->received_ms = now_ms();
+    m->must_leave = must_leave;
     m->route.class = ROUTE_UPSTREAM;
     m->route.kind = kind;
     m->route.ns = (struct text_span){LEASE_NAMESPACE, sizeof(LEASE_NAMESPACE) - 1};
@@ -204,13 +206,13 @@ static int submit_own(struct upstream *u, enum upstream_kind kind, struct node_n
 
 void upstream_node_connected(struct upstream *u, struct node_name *node, struct session_ref session)
 {
-    if (submit_own(u, UPSTREAM_NODE_CONNECTED, node, session) != 0)
+    if (submit_own(u, UPSTREAM_NODE_CONNECTED, node, session, false) != 0)
         downstream_node_seen(u->downstream, node, session, &(struct text_span){0}, false);
 }
 
-int upstream_node_release(struct upstream *u, struct node_name *node, struct session_ref session)
+int upstream_node_release(struct upstream *u, struct node_name *node, struct session_ref session, bool must_leave)
 {
-    return submit_own(u, UPSTREAM_NODE_RELEASE, node, session);
+    return submit_own(u, UPSTREAM_NODE_RELEASE, node, session, must_leave);
 }
 
 size_t upstream_bridged(const struct upstream *u)

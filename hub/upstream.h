@@ -31,8 +31,8 @@ int upstream_submit(struct upstream *upstream, struct message *message) __attrib
 void upstream_node_connected(struct upstream *upstream, struct node_name *node, struct session_ref session);
 
 /* Hub loops: a node is to be let go (release.h). Its lease is renewed, its Node read; then exactly one reply with a farewell
- * comes to hub_deliver(). 0, or a negative errno and there will be none. */
-int upstream_node_release(struct upstream *upstream, struct node_name *node, struct session_ref session)
+ * comes to hub_deliver(). `must_leave`: also when it is annotated to be kept, or its Node cannot be read. 0, or a negative errno and there will be none. */
+int upstream_node_release(struct upstream *upstream, struct node_name *node, struct session_ref session, bool must_leave)
     __attribute__((warn_unused_result));
 /* Any thread: for how many nodes leases are renewed at the moment. */
 size_t upstream_bridged(const struct upstream *upstream);

@@ -120,8 +120,7 @@ static void say_farewell(struct worker *w, struct message *m, const struct run *
     bool as_node = run && u->kinds.impersonate && !m->node->is_legacy;
     enum farewell farewell = run ? run->farewell : FAREWELL_FAILED;
     bool is_bridged = farewell == FAREWELL_GO && run->saved &&
-                      bridges_add(&w->bridges, m->node, json_incref(run->saved), as_node,
-                                  uv_now(&w->loop));
+                      bridges_add(&w->bridges, m->node, json_incref(run->saved), as_node, run->asked_ms);
     upstream_finished(u, m, REPLY_CARRIED_OUT);
     struct reply *reply = push;
     if (reply)

@@ -19,15 +19,24 @@ struct fixture {
     struct apitest api;
     struct bridges bridges;
     uv_timer_t ticker;
+    uv_timer_t delay;
+    unsigned delay_ms;       /* before it answers, one request at a time */
+    struct h2stream *held;
+    char answer[512];
     int status;                                        /* what the server answers */
     unsigned asked;                                    /* requests it got */
     char path[1024], user[128], time[64], version[32]; /* of the last one */
 };
 
+static void on_delay(uv_timer_t *delay)
+{
+    struct fixture *f = delay->data;
+    h2stream_json(f->held, f->status, f->answer);
+}
+
 static void on_request(void *context, struct h2stream *stream)
 {
     struct fixture *f = context;
-    char answer[512];
     json_t *lease = json_loadb(stream->body, stream->size, 0, NULL);
     assert_non_null(lease);
     const char *time =
@@ -40,12 +49,16 @@ static void on_request(void *context, struct h2stream *stream)
     assert_string_equal(*f->user ? "system:nodes" : "", stream->impersonate_group);
     snprintf(f->time, sizeof(f->time), "%s", time);
     snprintf(f->version, sizeof(f->version), "%s", version);
-    snprintf(answer, sizeof(answer),
+    snprintf(f->answer, sizeof(f->answer),
              "{\"metadata\":{\"resourceVersion\":\"%d\"},\"spec\":{\"renewTime\":\"%s\"}}",
              atoi(version) + 1, time);
     json_decref(lease);
     f->asked++;
-    h2stream_json(stream, f->status, f->status == 200 ? answer : "{\"kind\":\"Status\"}");
+    f->held = stream;
+    if (f->delay_ms > 0)
+        uv_timer_start(&f->delay, on_delay, f->delay_ms, 0);
+    else
+        h2stream_json(stream, f->status, f->status == 200 ? f->answer : "{\"kind\":\"Status\"}");
 }
 
 static void on_tick(uv_timer_t *ticker)
@@ -65,7 +78,8 @@ static int set_up(void **state)
     f->status = 200;
     bridges_init(&f->bridges, &f->api.loop, f->api.client, "system:nodes", PERIOD_MS, LONGEST_MS);
     uv_timer_init(&f->api.loop, &f->ticker);
-    f->ticker.data = f;
+    uv_timer_init(&f->api.loop, &f->delay);
+    f->ticker.data = f->delay.data = f;
     uv_timer_start(&f->ticker, on_tick, 5, 5);
     *state = f;
     return 0;
@@ -75,6 +89,7 @@ static int tear_down(void **state)
 {
     struct fixture *f = *state;
     uv_close((uv_handle_t *)&f->ticker, NULL);
+    uv_close((uv_handle_t *)&f->delay, NULL);
     bridges_close(&f->bridges);
     assert_int_equal(0, bridges_count(&f->bridges));
     apitest_fini(&f->api);
@@ -110,6 +125,14 @@ static void wait_for_the_end(struct fixture *f)
     assert_int_equal(0, bridges_count(&f->bridges));
 }
 
+static int64_t ahead_us(const struct fixture *f)
+{
+    int64_t start, now;
+    assert_int_equal(0, lease_time_parse("2026-11-28T03:00:00.000000Z", &start));
+    assert_int_equal(0, lease_time_parse(f->time, &now));
+    return now - start;
+}
+
 static void test_the_nodes_own_time_goes_on(void **state)
 {
     struct fixture *f = *state;
@@ -120,12 +143,19 @@ static void test_the_nodes_own_time_goes_on(void **state)
                         f->path);
     assert_string_equal("system:node:edge-1", f->user);
     assert_string_equal("7", f->version); /* what the answer before brought */
-    int64_t start, now;
-    assert_int_equal(0, lease_time_parse("2026-11-28T03:00:00.000000Z", &start));
-    assert_int_equal(0, lease_time_parse(f->time, &now));
-    assert_true(now - start >= 3 * PERIOD_MS * 1000);
-    assert_true(now - start < 60 * 1000000); /* not our clock */
+    assert_true(ahead_us(f) >= 3 * PERIOD_MS * 1000);
+    assert_true(ahead_us(f) < 60 * 1000000); /* not our clock */
     assert_int_equal(1, bridges_count(&f->bridges));
+}
+
+/* The time that the API server takes is time, too. */
+static void test_a_slow_api_server_makes_no_lease_older(void **state)
+{
+    struct fixture *f = *state;
+    f->delay_ms = 40;
+    assert_true(add(f, "edge-1", true));
+    apitest_wait(&f->api, &f->asked, 3);
+    assert_true(ahead_us(f) >= (3 * PERIOD_MS + 2 * 40 - 10) * 1000);
 }
 
 static void test_it_ends_when_its_time_is_over(void **state)
@@ -236,6 +266,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_the_nodes_own_time_goes_on),
+        TEST(test_a_slow_api_server_makes_no_lease_older),
         TEST(test_it_ends_when_its_time_is_over),
         TEST(test_a_conflict_ends_it),
         TEST(test_a_refusal_ends_it),

@@ -668,6 +668,41 @@ static void test_release_of_one_that_stays(void **state)
     }
 }
 
+/* In a drain: its lease is renewed and goes on being renewed, whatever the Node says. */
+static void test_release_of_one_that_must_leave(void **state)
+{
+    static const struct {
+        unsigned status;
+        const char *body;
+        bool has_push;
+    } cases[] = {
+        {200,
+         "{\"kind\":\"Node\",\"metadata\":{\"annotations\":{\"isthmus.io/keep\":\"\"},\"resourceVersion\":\"70\"}}",
+         true},
+        {404, "{\"kind\":\"Status\"}", false},
+        {503, "", false},
+    };
+    (void)state;
+    context.bridges_leases = context.nudges = true;
+    for (size_t i = 0; i < 3; i++) {
+        struct message *m = release_message();
+        struct run run;
+        m->must_leave = true;
+        assert_int_equal(RUN_CALL, run_begin(&run, &context, m));
+        struct apiresponse r = http(200, a_lease);
+        assert_int_equal(RUN_CALL, run_continue(&run, &r));
+        uint64_t asked_ms = run.asked_ms;
+        assert_int_equal(RUN_CALL, run_continue(&run, &r));
+        r = http(cases[i].status, cases[i].body);
+        assert_int_equal(RUN_DONE, run_continue(&run, &r));
+        assert_int_equal(FAREWELL_GO, run.farewell);
+        assert_int_equal(cases[i].has_push, run.has_push);
+        assert_non_null(run.saved);
+        assert_int_equal(asked_ms, run.asked_ms); /* to that moment its renewTime belongs */
+        done(m, &run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -688,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_release_renews_the_lease_and_reads_the_node),
         cmocka_unit_test(test_release_without_a_lease),
         cmocka_unit_test(test_release_of_one_that_stays),
+        cmocka_unit_test(test_release_of_one_that_must_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
