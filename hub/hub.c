@@ -303,6 +303,8 @@ uint32_t hub_release(struct hub *hub, uint32_t number, const struct balancer_dec
         uint64_t until =
             before + atomic_load_explicit(&hub->loops[i].session_count, memory_order_relaxed);
         uint32_t part = (uint32_t)(number * until / sessions - number * before / sessions);
+        if (part > number - asked) /* sessions come and go meanwhile */
+            part = number - asked;
         const struct command c = {.kind = COMMAND_RELEASE,
                                   .order = {.count = part, .decision = *decision}};
         before = until;
