@@ -175,7 +175,9 @@ static void on_drained(void *context)
 static void begin_stop(struct process *p, int number)
 {
     log_info("stopping", F_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
-             F_U64("connected", hub_connections(p->hub)));
+             F_U64("connected", hub_connections(p->hub)),
+             F_U64("bridged", upstream_bridged(p->upstream)),
+             F_U64("at_most_s", number == SIGINT ? 0 : p->config.balancing.drain_timeout_ms / 1000));
     p->commands.is_stopping = true;
     notify_stopping(&p->notify);
     mover_set_draining(p->mover, true);

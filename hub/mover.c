@@ -40,6 +40,7 @@ struct mover {
     struct balancer *balancer;
     struct mailbox events;
     bool is_draining, is_steering;
+    bool has_said_waiting; /* of a drain: for bridges only */
     bool was_ready;   /* when the last decision was made */
     uint32_t pending; /* of the order under way */
     struct balancer_decision decision;
@@ -174,6 +175,20 @@ static void stop_steering(struct mover *m)
     m->is_steering = false;
 }
 
+/* Nothing is connected any more and still the process does not end: somebody may watch it. */
+static void say_waiting(struct mover *m, const struct balancer_decision *d)
+{
+    size_t bridged = upstream_bridged(m->options.upstream);
+    if (m->has_said_waiting || d->phase != BALANCER_DRAIN || d->live > 0 || bridged == 0)
+        return;
+    m->has_said_waiting = true;
+    log_info("drain_waits",
+             F_STR("text", "every edge has left; the leases of those that are on their way to "
+                           "other replicas are renewed until they renew them there"),
+             F_U64("bridged", bridged),
+             F_U64("at_most_s", m->options.config->balancing.bridge_ms / 1000));
+}
+
 static void on_decided(void *context, const struct balancer_decision *d)
 {
     struct mover *m = context;
@@ -185,6 +200,7 @@ static void on_decided(void *context, const struct balancer_decision *d)
         if (m->pending == 0)
             balancer_order_done(m->balancer);
     }
+    say_waiting(m, d);
     if (d->is_drained)
         m->options.drained(m->options.context);
 }
@@ -226,6 +242,7 @@ static void on_beat_ended(void *context, enum balance_beat end, uint64_t round_t
 void mover_set_draining(struct mover *m, bool is_draining)
 {
     m->is_draining = is_draining;
+    m->has_said_waiting = false;
     hub_set_draining(m->options.hub, is_draining);
 }
 
