@@ -68,6 +68,21 @@ def test_drain_and_undrain(served):
     assert "is here" in isthmus(hub, "explain", "fleet-3")
 
 
+def test_a_drain_bridges_even_those_that_are_kept(lab, devapi):
+    """And says what it waits for when all have left."""
+    hub = lab.hub(devapi, "--drain-timeout", "30s", "--bridge-seconds", "20s")
+    fleet = lab.fleet(hub, NODES, "--time-scale", "10")
+    fleet.wait_ready()
+    code, node = devapi.call("PATCH", "/api/v1/nodes/fleet-3", {"metadata": {"annotations": {"isthmus.io/keep": ""}}},
+                             "application/merge-patch+json")
+    assert code == 200, node
+    isthmus(hub, "drain", "--wait")
+    assert hub.metrics().get("isthmus_releases_total", result="bridged") == NODES
+    wait_until("it says what it waits for", lambda: "drain_waits" in hub.log_text(), 10)
+    isthmus(hub, "undrain")
+    fleet.wait_connected(60)
+
+
 def test_words_that_make_no_sense(hub):
     assert "usage: isthmus explain" in isthmus(hub, "explain", code=2)
     assert "--jsn" in isthmus(hub, "status", "--jsn", code=2)
