@@ -187,9 +187,7 @@ static void renew(struct bridge *g, uint64_t now_ms)
     json_t *copy = json_deep_copy(g->lease);
     uint64_t elapsed_ms = now_ms > g->renewed_ms ? now_ms - g->renewed_ms : 1;
     g->asked_ms = now_ms;
-    g->body = copy && lease_advance(copy, elapsed_ms) == 0
-                  ? json_dumps(copy, JSON_COMPACT)
-                  : NULL;
+    g->body = copy && lease_advance(copy, elapsed_ms) == 0 ? json_dumps(copy, JSON_COMPACT) : NULL;
     json_decref(copy);
     if (!g->body) {
         end(g, BRIDGE_NO_MEMORY);

@@ -41,8 +41,8 @@ struct mover {
     struct mailbox events;
     bool is_draining, is_steering;
     bool has_said_waiting; /* of a drain: for bridges only */
-    bool was_ready;   /* when the last decision was made */
-    uint32_t pending; /* of the order under way */
+    bool was_ready;        /* when the last decision was made */
+    uint32_t pending;      /* of the order under way */
     struct balancer_decision decision;
     struct memory *by_name, *oldest;
     size_t remembered;
