@@ -2,10 +2,10 @@
  * Node authorizer (plugin/pkg/auth/authorizer/node of kubernetes) and NodeRestriction, as far as EdgeCore asks, looked up
  * before the hub asks in its own name:
  *
- *   - its own Node, Lease and events: the routing has seen to the names
- *   - pods bound to it; mirror pods that name it
- *   - configmaps, secrets, claims and service accounts that a pod bound to it mentions, volumes of such claims,
- *     attachments to it
+ *   - its own Node, Lease and events: the routing has seen to the names, but for the one in the body of a new Lease
+ *   - pods bound to it; mirror pods that name it and mention nothing, for what they mention would be the node's
+ *   - configmaps, secrets and claims that a pod bound to it mentions, volumes of such claims, attachments to it
+ *   - tokens of a pod's service account that are bound to this pod, and end with it
  *   - no certificate signing requests: they would be signed in the name of the hub */
 #include "hub/kinds.h"
 
@@ -43,6 +43,7 @@ static enum run_verdict allow(bool *allowed)
 
 /* ---- what a pod mentions ---- */
 
+/* Kind NONE: anything at all. */
 struct thing {
     enum resource_kind kind;
     struct text_span name;
@@ -50,8 +51,8 @@ struct thing {
 
 static bool ref_is(const struct thing *t, enum resource_kind kind, const json_t *ref, const char *key)
 {
-    const char *name = json_string_value(json_object_get(ref, key));
-    return name && t->kind == kind && span_is(&t->name, name);
+    const char *name = text_of(ref, key);
+    return name[0] && (t->kind == RESOURCE_NONE || (t->kind == kind && span_is(&t->name, name)));
 }
 
 static bool source_mentions(const struct thing *t, const json_t *source)
@@ -120,6 +121,7 @@ static bool pod_mentions(const struct thing *t, const json_t *pod)
            list_mentions(t, json_object_get(spec, "volumes"), volume_mentions) ||
            list_mentions(t, json_object_get(spec, "containers"), env_mentions) ||
            list_mentions(t, json_object_get(spec, "initContainers"), env_mentions) ||
+           list_mentions(t, json_object_get(spec, "ephemeralContainers"), env_mentions) ||
            list_mentions(t, json_object_get(spec, "imagePullSecrets"), pull_secret_is);
 }
 
@@ -154,8 +156,19 @@ static enum run_verdict check_mirror_pod(struct run *run, bool *allowed)
     json_t *annotations = json_object_get(json_object_get(pod, "metadata"), "annotations");
     bool is_mirror = json_object_get(annotations, "kubernetes.io/config.mirror") != NULL;
     bool is_own = owns_pod(run, pod);
+    bool mentions = pod_mentions(&(struct thing){.kind = RESOURCE_NONE}, pod);
     json_decref(pod);
-    return is_mirror && is_own ? allow(allowed) : forbid(run, "a node may create mirror pods of its own only");
+    if (!is_mirror || !is_own)
+        return forbid(run, "a node may create mirror pods of its own only");
+    return mentions ? forbid(run, "a mirror pod may mention no other objects") : allow(allowed);
+}
+
+static enum run_verdict check_new_lease(struct run *run, bool *allowed)
+{
+    json_t *lease = run_content_json(run);
+    bool is_own = strcmp(text_of(json_object_get(lease, "metadata"), "name"), run->message->node->text) == 0;
+    json_decref(lease);
+    return is_own ? allow(allowed) : forbid(run, "a node may create its own Lease only");
 }
 
 static enum run_verdict first_question(struct run *run, bool *allowed)
@@ -166,6 +179,8 @@ static enum run_verdict first_question(struct run *run, bool *allowed)
         return ask_object(run, RESOURCE_POD, OWN_POD);
     case UPSTREAM_POD_INSERT:
         return check_mirror_pod(run, allowed);
+    case UPSTREAM_LEASE_INSERT:
+        return check_new_lease(run, allowed);
     case UPSTREAM_CONFIGMAP_QUERY:
     case UPSTREAM_SECRET_QUERY:
     case UPSTREAM_SERVICEACCOUNTTOKEN_QUERY:
@@ -196,16 +211,36 @@ static struct thing thing_asked_for(const struct run *run)
     return t;
 }
 
+static bool is_same_text(const json_t *a, const json_t *b, const char *key)
+{
+    const char *text = text_of(a, key);
+    return text[0] && strcmp(text, text_of(b, key)) == 0;
+}
+
+/* Whether the token that is asked for is bound to the pod: any other would outlive it. */
+static bool binds_token(const json_t *token_request, const json_t *pod)
+{
+    const json_t *ref = json_object_get(json_object_get(token_request, "spec"), "boundObjectRef");
+    const json_t *metadata = json_object_get(pod, "metadata");
+    return strcmp(text_of(ref, "kind"), "Pod") == 0 && strcmp(text_of(ref, "apiVersion"), "v1") == 0 &&
+           is_same_text(ref, metadata, "name") && is_same_text(ref, metadata, "uid");
+}
+
 static enum run_verdict judge_pods(struct run *run, const json_t *list, bool *allowed)
 {
     struct thing t = thing_asked_for(run);
+    bool is_token = t.kind == RESOURCE_SERVICEACCOUNT, is_found = false;
+    json_t *token_request = is_token ? run_content_json(run) : NULL;
     size_t i;
     json_t *pod;
-    json_array_foreach (json_object_get(list, "items"), i, pod) {
-        if (owns_pod(run, pod) && pod_mentions(&t, pod))
-            return allow(allowed);
-    }
-    return forbid(run, "no pod of this node mentions it");
+    json_array_foreach (json_object_get(list, "items"), i, pod)
+        is_found = is_found || (owns_pod(run, pod) && pod_mentions(&t, pod) &&
+                                (!is_token || binds_token(token_request, pod)));
+    json_decref(token_request);
+    if (is_found)
+        return allow(allowed);
+    return forbid(run, is_token ? "it is not bound to a pod of this node with this service account"
+                                : "no pod of this node mentions it");
 }
 
 static enum run_verdict judge_volume(struct run *run, const json_t *volume)
@@ -241,9 +276,11 @@ enum run_verdict owns_step(struct run *run, const struct apiresponse *response, 
 {
     if (!response)
         return first_question(run, allowed);
-    /* What is not there is nobody's: the request itself will find that out and say it in the API server's words. */
-    if (response_is(response, 404))
-        return allow(allowed);
+    if (response_is(response, 404) && run->message->route.kind == UPSTREAM_POD_DELETE) {
+        result_ok(&run->result); /* was deleted already: as kinds.c has it */
+        return RUN_DONE;
+    }
+    /* Nothing is asked for what is not there: by then it might be, and somebody else's. */
     if (!response_is_good(response))
         return run_finish(run, response);
     json_t *object = json_loadb(response->body, response->size, 0, NULL);
