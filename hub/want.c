@@ -15,6 +15,7 @@ struct want {
     size_t object_buckets, node_buckets; /* powers of two */
     struct slab links;
     uint8_t epochs[RESOURCE_KIND_COUNT];
+    bool is_walked; /* the table of objects may not grow now */
     struct want_stats stats;
 };
 
@@ -244,7 +245,7 @@ struct want_object *want_object_find(struct want *w, const struct want_key *key,
 static void grow_objects(struct want *w)
 {
     size_t buckets = w->object_buckets * 2;
-    struct want_object **fresh = calloc(buckets, sizeof(*fresh));
+    struct want_object **fresh = w->is_walked ? NULL : calloc(buckets, sizeof(*fresh));
     if (!fresh)
         return;
     for (size_t i = 0; i < w->object_buckets; i++) {
@@ -387,6 +388,7 @@ void want_list_begin(struct want *w, enum resource_kind kind)
 void want_list_end(struct want *w, enum resource_kind kind,
                    void (*missing)(void *context, struct want_object *o), void *context)
 {
+    w->is_walked = true;
     for (size_t i = 0; i < w->object_buckets; i++) {
         for (struct want_object *o = w->objects[i], *next; o; o = next) {
             next = o->next;
@@ -394,6 +396,7 @@ void want_list_end(struct want *w, enum resource_kind kind,
                 missing(context, o);
         }
     }
+    w->is_walked = false;
 }
 
 /* ---- links ---- */

@@ -131,7 +131,7 @@ void want_expire(struct want *w, uint64_t now_ms);
  * there any more. */
 void want_list_begin(struct want *w, enum resource_kind kind);
 /* Calls `missing` for each live object of the kind that was not in the list. It may do
- * want_object_gone() with it. */
+ * want_object_gone() with it, and await others. */
 void want_list_end(struct want *w, enum resource_kind kind,
                    void (*missing)(void *context, struct want_object *o), void *context);
 

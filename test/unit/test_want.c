@@ -279,6 +279,45 @@ static void test_growth_may_fail(void **state)
     want_destroy(w);
 }
 
+struct successors {
+    struct want *w;
+    unsigned missing, awaited;
+};
+
+static void await_two(void *context, struct want_object *o)
+{
+    struct successors *s = context;
+    char name[32];
+    s->missing++;
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof(name), "next-%u", s->awaited++);
+        const struct want_key next = key_of(RESOURCE_SECRET, "default", name);
+        assert_non_null(want_object_await(s->w, &next));
+    }
+    assert_true(want_object_gone(s->w, o));
+}
+
+/* Who awaits others while a list ends fills the table, at any moment: each object that is missing
+ * is found all the same. */
+static void test_the_table_fills_while_a_list_ends(void **state)
+{
+    (void)state;
+    for (unsigned count = 768; count < 1024; count += 2) {
+        struct want *w = want_create();
+        struct successors s = {.w = w};
+        char name[32];
+        for (unsigned i = 0; i < count; i++) {
+            snprintf(name, sizeof(name), "cm-%u", i);
+            const struct want_key key = key_of(RESOURCE_CONFIGMAP, "default", name);
+            live(w, &key, i);
+        }
+        want_list_begin(w, RESOURCE_CONFIGMAP);
+        want_list_end(w, RESOURCE_CONFIGMAP, await_two, &s);
+        assert_int_equal(s.missing, count);
+        want_destroy(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_kinds_and_namespaces_are_apart),
         cmocka_unit_test(test_a_list_shows_what_is_gone),
         cmocka_unit_test(test_what_is_awaited_in_vain_is_forgotten),
+        cmocka_unit_test(test_the_table_fills_while_a_list_ends),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_growth_may_fail),
