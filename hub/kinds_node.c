@@ -273,6 +273,13 @@ enum run_verdict node_insert_step(struct run *run, const struct apiresponse *res
 
 /* ---- node update ---- */
 
+/* Nothing but a map: in a patch a null would take away all that are there, the roles too. Borrowed. */
+static json_t *map_of(const json_t *metadata, const char *key)
+{
+    json_t *map = json_object_get(metadata, key);
+    return json_is_object(map) ? map : NULL;
+}
+
 /* CloudCore reads the Node, lays the message's labels and annotations over it and sends all of it as a patch. Only those two
  * can differ, and a patch merges them by itself: one request does. */
 static enum run_verdict patch_metadata(struct run *run)
@@ -283,8 +290,8 @@ static enum run_verdict patch_metadata(struct run *run)
         json_decref(node);
         return run_fail(run, 400, "BadRequest", "the content is not a Node");
     }
-    json_t *labels = json_object_get(metadata, "labels");
-    json_t *annotations = json_object_get(metadata, "annotations");
+    json_t *labels = map_of(metadata, "labels");
+    json_t *annotations = map_of(metadata, "annotations");
     if (labels && !run_is_impersonated(run))
         json_decref(split_labels(run->context, labels));
     json_t *patch = json_pack("{s:{s:O*, s:O*}}", "metadata", "labels", labels, "annotations", annotations);

@@ -385,6 +385,21 @@ static void test_node_insert_refuses_what_is_no_node(void **state)
 
 /* ---- the old kinds ---- */
 
+static void test_node_update_takes_nothing_away(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct kinds_context c = context;
+        c.impersonate = i == 0;
+        struct message *m = question("update", "null/node/edge-1", "{\"metadata\":{\"labels\":null,\"annotations\":null}}");
+        struct run run;
+        assert_int_equal(RUN_CALL, run_begin(&run, &c, m));
+        expect_call(&run, "PATCH", "/api/v1/nodes/edge-1", i == 0);
+        expect_body(&run, MERGE, "{\"metadata\":{}}");
+        done(m, &run);
+    }
+}
+
 static void test_nodestatus_update(void **state)
 {
     (void)state;
@@ -780,6 +795,7 @@ int main(void)
         cmocka_unit_test(test_node_insert),
         cmocka_unit_test(test_node_insert_of_an_existing_node),
         cmocka_unit_test(test_node_insert_refuses_what_is_no_node),
+        cmocka_unit_test(test_node_update_takes_nothing_away),
         cmocka_unit_test(test_nodestatus_update),
         cmocka_unit_test(test_podstatus),
         cmocka_unit_test(test_node_connected),
