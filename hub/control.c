@@ -216,12 +216,17 @@ static void make_folder(const char *path)
 static int bind_socket(struct control *c, struct errbuf *e)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat there;
     memcpy(address.sun_path, c->path, sizeof(c->path));
     if (is_in_use(&address)) {
         errbuf_set(e, "--control-socket %s: another process listens there", c->path);
         return -EADDRINUSE;
     }
     make_folder(c->path);
+    if (lstat(c->path, &there) == 0 && !S_ISSOCK(there.st_mode)) {
+        errbuf_set(e, "--control-socket %s: there is something else than a socket", c->path);
+        return -EEXIST;
+    }
     unlink(c->path);
     mode_t before = umask(0177);
     int rc = uv_pipe_bind(&c->listener, c->path);

@@ -159,6 +159,23 @@ static void test_what_a_dead_process_left_is_replaced(void **state)
     control_destroy(c);
 }
 
+/* A mistyped path must not cost a file. */
+static void test_a_file_is_not_replaced(void **state)
+{
+    struct fixture *f = *state;
+    struct control *c;
+    struct errbuf e = {{0}};
+    const struct control_handler handler = {f, on_request};
+    char path[80];
+    snprintf(path, sizeof(path), "%s/file", f->folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(-EEXIST, control_create(&f->loop, path, &handler, &c, &e));
+    assert_non_null(strstr(e.text, "socket"));
+    assert_int_equal(0, unlink(path));
+}
+
 static void test_paths_that_cannot_be(void **state)
 {
     struct fixture *f = *state;
@@ -291,6 +308,7 @@ int main(void)
         TEST(test_only_the_owner_may_open_it),
         TEST(test_one_hub_at_a_time),
         TEST(test_what_a_dead_process_left_is_replaced),
+        TEST(test_a_file_is_not_replaced),
         TEST(test_paths_that_cannot_be),
         TEST(test_bad_requests),
         TEST(test_an_answer_that_comes_too_late),
