@@ -60,12 +60,16 @@ static int split_name(const struct text_span *name, struct syncrecord *r)
     return 0;
 }
 
+/* One whose name can be no object's is served no more than one of another kind: nobody validates
+ * records, and the name becomes part of a path. */
 static enum resource_kind kind_of(const struct text_span *api_version, const struct text_span *kind,
-                                  const struct text_span *ns)
+                                  const struct want_key *key)
 {
+    if (!resource_name_is_segment(&key->name))
+        return RESOURCE_NONE;
     for (size_t i = 0; i < KINDS; i++) {
         bool is_it = text_span_equals(kind, kinds[i].name) && text_span_equals(api_version, "v1");
-        if (is_it && resource_is_namespaced(kinds[i].kind) == (ns->size > 0))
+        if (is_it && resource_is_namespaced(kinds[i].kind) == (key->ns.size > 0))
             return kinds[i].kind;
     }
     return RESOURCE_NONE;
@@ -79,7 +83,7 @@ int syncrecord_read(const char *json, size_t size, struct syncrecord *r)
     struct text_span version = find(json, size, "status", "objectResourceVersion");
     r->key.ns = find(json, size, "metadata", "namespace");
     r->key.name = find(json, size, "spec", "objectName");
-    r->key.kind = kind_of(&api_version, &kind, &r->key.ns);
+    r->key.kind = kind_of(&api_version, &kind, &r->key);
     r->version = resource_version(version.at, version.size);
     r->has_status = version.size > 0;
     if (r->key.name.size == 0)

@@ -446,6 +446,19 @@ def test_records_of_a_deleted_node_are_collected(hub, devapi, authority):
     assert records(devapi, "node-b") and [n for n in names if n.startswith("node-b.")]
 
 
+def test_a_record_of_what_cannot_be_harms_nobody(hub, devapi, authority):
+    make_node(devapi, "node-a")
+    uid = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+    devapi.create(f"{SYNCS}/namespaces/default/objectsyncs", {
+        "metadata": {"name": f"node-a.{uid}"},
+        "spec": {"objectAPIVersion": "v1", "objectKind": "Pod", "objectName": "../a/b"}})
+    with StoreEdge(hub, authority, "node-a") as a:
+        make_pod(devapi, "web", "node-a")
+        a.wait_row("default/pod/web")
+        wait_nothing_waits(hub)
+    assert uid in records(devapi, "node-a")
+
+
 def test_without_the_kinds_of_records_deliveries_go_on(lab, authority):
     devapi = lab.devapi("--without-crds")
     hub = lab.hub(devapi)

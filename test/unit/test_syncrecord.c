@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -76,6 +77,16 @@ static void test_reads_others(void **state)
     assert_int_equal(r.key.kind, RESOURCE_NONE);
     assert_int_equal(read_text(named, foreign, "", &r), 0);
     assert_int_equal(r.key.kind, RESOURCE_NONE);
+    /* Nor those of names that would lead elsewhere. */
+    static const char *const names[] = {"a/b", "..", ".", "a b", "a?b", "a%2Fb"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char spec[128];
+        snprintf(spec, sizeof(spec),
+                 "{\"objectAPIVersion\":\"v1\",\"objectKind\":\"Pod\",\"objectName\":\"%s\"}",
+                 names[i]);
+        assert_int_equal(read_text(named, spec, "", &r), 0);
+        assert_int_equal(r.key.kind, RESOURCE_NONE);
+    }
 }
 
 static void test_refuses_what_is_no_record(void **state)
