@@ -1,8 +1,9 @@
 /* Steps the plan, passes its decisions on and remembers them.
  *
  * An order to release is given once: while the owner carries it out, and has not said so, the
- * plan's budget is withheld. An owner that never answers (a bug, or no memory) holds up things for
- * BALANCE_ORDER_MS only. */
+ * plan's budget is withheld. One slow node holds up others for BALANCE_ORDER_MS only; after that
+ * what is still leaving is taken off the budget, since the plan, which counts the nodes that are
+ * connected, cannot know of it. */
 #include "balancer/balance.h"
 #include "isthmus/log.h"
 
@@ -103,8 +104,12 @@ static void withhold_order(struct balancer *b, uint64_t now_ms)
         b->decision.release_now = 0;
         return;
     }
-    if (b->order_ms != 0)
-        log_limited(LOG_LEVEL_ERROR, "balance_order_lost", F_U64("after_ms", now_ms - b->order_ms));
+    if (b->order_ms != 0) {
+        uint32_t *order = &b->decision.release_now;
+        *order -= *order < b->self.leaving ? *order : b->self.leaving;
+        if (*order == 0)
+            return;
+    }
     b->order_ms = now_ms;
 }
 

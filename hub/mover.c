@@ -1,8 +1,10 @@
 /* See mover.h.
  *
- * One order is under way at a time. hub_release() asks for a number of nodes; each of them comes
- * back as an event (released, stayed) or within a count of those that were not found, and when none
- * is missing the balancer hears that the order is done. */
+ * hub_release() asks for a number of nodes; each of them comes back as an event (released, stayed)
+ * or within a count of those that were not found, and when none is missing the balancer hears that
+ * the order is done. Until then it knows how many are leaving. A node takes as long as what it
+ * waits for, which has limits; what does not come back within them found no memory for its event,
+ * and is given up. */
 #include "hub/mover.h"
 
 #include "hub/hub.h"
@@ -42,7 +44,8 @@ struct mover {
     bool is_draining, is_steering;
     bool has_said_waiting; /* of a drain: for bridges only */
     bool was_ready;        /* when the last decision was made */
-    uint32_t pending;      /* of the order under way */
+    uint32_t pending;      /* ordered, and not heard of yet */
+    uint64_t heard_ms;     /* when one was ordered or heard of last */
     struct balancer_decision decision;
     struct memory *by_name, *oldest;
     size_t remembered;
@@ -117,7 +120,8 @@ bool mover_find_release(const struct mover *m, const char *node, struct mover_re
 static void settle(struct mover *m, uint32_t count)
 {
     if (m->pending == 0)
-        return; /* of an order that was given up */
+        return; /* given up */
+    m->heard_ms = now_ms();
     m->pending -= count < m->pending ? count : m->pending;
     if (m->pending == 0)
         balancer_order_done(m->balancer);
@@ -157,11 +161,27 @@ static void on_event(void *context, struct mail *item)
 
 /* ---- what the balancer wants ---- */
 
+/* Prepared, everything answered, everything sent. */
+static uint64_t patience_ms(const struct config *c)
+{
+    return 2 * (c->edge_timeout_ms + c->write_timeout_ms);
+}
+
+static void give_up_lost(struct mover *m)
+{
+    if (m->pending == 0 || now_ms() - m->heard_ms < patience_ms(m->options.config))
+        return;
+    log_error("order_lost", F_U64("nodes", m->pending));
+    settle(m, m->pending);
+}
+
 static void on_read_self(void *context, struct balancer_self *self)
 {
     struct mover *m = context;
     const char *text;
     self->max_connections = (uint32_t)m->options.config->max_connections;
+    give_up_lost(m);
+    self->leaving = m->pending;
     self->bridged = (uint32_t)upstream_bridged(m->options.upstream);
     self->is_api_ok = upstream_is_healthy(m->options.upstream, &text);
     self->is_ready = m->was_ready = self->is_api_ok;
@@ -196,7 +216,8 @@ static void on_decided(void *context, const struct balancer_decision *d)
     if (!d->is_refusing)
         stop_steering(m);
     if (d->release_now > 0) {
-        m->pending = hub_release(m->options.hub, d->release_now, d);
+        m->heard_ms = now_ms();
+        m->pending += hub_release(m->options.hub, d->release_now, d);
         if (m->pending == 0)
             balancer_order_done(m->balancer);
     }

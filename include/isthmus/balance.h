@@ -63,14 +63,15 @@ extern const char *const balance_beat_names[BALANCE_BEAT_COUNT];
 struct balance_owner {
     void *context;
 
-    /* Fills max_connections, bridged, is_ready, is_api_ok and is_draining; the rest of `self`
+    /* Fills max_connections, leaving, bridged, is_ready, is_api_ok and is_draining; the rest of `self`
      * (id, incarnation, live, is_store_up) is the balancer's and set already. */
     void (*read_self)(void *context, struct balancer_self *self);
 
     /* After every step. When decision->release_now is not 0 it is an order: let go of at most so
      * many that balancer_victim_judge() calls fit, say so with balancer_released() for each, and
-     * then, at once or later, balancer_order_done(). Until that (at most BALANCE_ORDER_MS) no
-     * further decision orders anything: an order is never given twice. */
+     * then, at once or later, balancer_order_done(). Until that no further decision orders
+     * anything; from BALANCE_ORDER_MS on others than those that are leaving: no order is ever
+     * given twice. */
     void (*decided)(void *context, const struct balancer_decision *decision);
 
     /* Of those that arrived here, these had been released before, by whomever: they were moved, at

@@ -113,6 +113,7 @@ struct balancer_self {
     uint64_t incarnation; /* stays the same */
     uint32_t live;
     uint32_t max_connections; /* live + room; 0: no limit */
+    uint32_t leaving;         /* of the live ones, those that an order made go already */
     uint32_t bridged;         /* leases it renews for nodes that are away */
     bool is_ready;            /* serves new connections */
     bool is_store_up;         /* the connection to Redis stands; false without --redis */

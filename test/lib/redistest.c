@@ -335,6 +335,7 @@ static void read_self(void *context, struct balancer_self *self)
     self->is_api_ok = r->is_api_ok;
     self->is_draining = r->is_draining;
     self->max_connections = r->max_connections;
+    self->leaving = r->leaving;
 }
 
 static void release(struct test_replica *r, size_t count)

@@ -59,7 +59,7 @@ void proxy_close(struct proxy *p);
 struct test_replica {
     struct balancer *b;
     bool is_ready, is_api_ok, is_draining, is_lazy; /* lazy: orders are not carried out */
-    uint32_t max_connections;
+    uint32_t max_connections, leaving;
     const char *nodes[TEST_NODES];
     size_t count;
     struct balancer_decision decision;

@@ -85,6 +85,24 @@ static void test_order_once(void **state)
     test_world_wait(w, has_ordered, "another order");
 }
 
+/* One that takes long holds up only others, and none of its nodes is ordered away twice: the
+ * surplus is 30, of which 25 are leaving. */
+static void test_slow_order(void **state)
+{
+    struct test_store *f = *state;
+    struct test_world *w = &f->world;
+    w->config.observe_ms = 60000; /* not to find that there are no victims */
+    test_set_the_scene(w, f->server.url, 60);
+    test_world_wait(w, has_ordered, "an order");
+    unsigned ordered = w->replicas[0].ordered;
+    w->replicas[0].leaving = 25;
+    test_world_run(w, BALANCE_ORDER_MS / 2);
+    assert_int_equal(w->replicas[0].ordered, ordered);
+    w->replicas[0].ordered = 0;
+    test_world_wait(w, has_ordered, "an order for the others");
+    assert_true(w->replicas[0].ordered <= 5);
+}
+
 static bool has_released(struct test_world *w)
 {
     return w->replicas[0].released >= 30 && test_view_of(w, 0).unreported == 0;
@@ -373,6 +391,7 @@ int main(void)
         TEST(test_records),
         TEST(test_balancing),
         TEST(test_order_once),
+        TEST(test_slow_order),
         TEST(test_futile),
         TEST(test_flight_list),
         TEST(test_drain),
