@@ -26,8 +26,11 @@ struct bridge {
     json_t *lease;
     char *body; /* of the request under way */
     bool as_node, is_listed, is_asking, is_ended;
-    uint64_t renewed_ms; /* when spec.renewTime was the node's time */
-    uint64_t asked_ms;   /* when the request under way was made */
+    bool is_in_doubt;                  /* the last renewal failed, and may have been carried out */
+    bool is_comparing;                 /* what is asked is how the lease stands */
+    char asked_time[LEASE_TIME_BYTES]; /* spec.renewTime of the last renewal */
+    uint64_t renewed_ms;               /* when spec.renewTime was the node's time */
+    uint64_t asked_ms;                 /* when the request under way was made */
     uint64_t next_ms, until_ms;
     struct bridge *prev, *next;
     UT_hash_handle hh;
@@ -118,11 +121,46 @@ void bridges_end(struct bridges *b, const struct node_name *node)
 
 /* ---- renewing ---- */
 
+static const char *text_of(const json_t *lease, const char *part, const char *member)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(lease, part), member));
+    return text ? text : "";
+}
+
+/* As we left it, or as we wanted it. */
+static bool is_ours(const struct bridge *g, const json_t *lease)
+{
+    return strcmp(text_of(lease, "spec", "renewTime"), g->asked_time) == 0 ||
+           strcmp(text_of(lease, "metadata", "resourceVersion"),
+                  text_of(g->lease, "metadata", "resourceVersion")) == 0;
+}
+
+/* The lease was read; the renewal that failed follows at once. */
+static void compare(struct bridge *g, json_t *lease)
+{
+    struct bridges *b = g->owner;
+    if (!is_ours(g, lease)) {
+        json_decref(lease);
+        end(g, BRIDGE_TAKEN_BACK);
+        return;
+    }
+    if (strcmp(text_of(lease, "spec", "renewTime"), g->asked_time) == 0)
+        g->renewed_ms = g->asked_ms;
+    json_decref(g->lease);
+    g->lease = lease;
+    g->is_in_doubt = false;
+    g->next_ms = uv_now(b->loop);
+    DL_DELETE(b->queue, g);
+    DL_PREPEND(b->queue, g);
+}
+
 static void take_answer(struct bridge *g, const struct apiresponse *response)
 {
     json_t *lease;
-    if (response->error != 0 || response->status == 429 || response->status >= 500)
+    if (response->error != 0 || response->status == 429 || response->status >= 500) {
+        g->is_in_doubt |= response->may_have_happened || response->status >= 500;
         return; /* the next period tries again */
+    }
     if (response->status == 409) {
         end(g, BRIDGE_TAKEN_BACK);
         return;
@@ -130,6 +168,10 @@ static void take_answer(struct bridge *g, const struct apiresponse *response)
     lease = response->status == 200 ? json_loadb(response->body, response->size, 0, NULL) : NULL;
     if (!lease) {
         end(g, response->status == 200 ? BRIDGE_NO_MEMORY : BRIDGE_REFUSED);
+        return;
+    }
+    if (g->is_comparing) {
+        compare(g, lease);
         return;
     }
     json_decref(g->lease);
@@ -155,7 +197,8 @@ static void on_renewed(void *context, const struct apiresponse *response)
     take_answer(g, response);
 }
 
-static int send_renewal(struct bridge *g)
+/* Without a body: how it stands. */
+static int ask(struct bridge *g)
 {
     struct bridges *b = g->owner;
     const struct text_span ns = {LEASE_NAMESPACE, sizeof(LEASE_NAMESPACE) - 1};
@@ -164,11 +207,11 @@ static int send_renewal(struct bridge *g)
     if (resource_api_path(RESOURCE_LEASE, &ns, &name, NULL, path, sizeof(path)) < 0)
         return -EINVAL;
     snprintf(user, sizeof(user), "system:node:%s", g->node->text);
-    struct apirequest request = {.method = "PUT",
+    struct apirequest request = {.method = g->body ? "PUT" : "GET",
                                  .path = path,
-                                 .content_type = "application/json",
+                                 .content_type = g->body ? "application/json" : NULL,
                                  .body = g->body,
-                                 .body_size = strlen(g->body),
+                                 .body_size = g->body ? strlen(g->body) : 0,
                                  .impersonate_user = g->as_node ? user : NULL,
                                  .impersonate_group = g->as_node ? b->group : NULL,
                                  .channel = LANE_LIVENESS,
@@ -179,22 +222,32 @@ static int send_renewal(struct bridge *g)
     return apiclient_request(b->client, &request, NULL);
 }
 
-/* The queue's first is due. The copy that is sent is ahead of ours, which stays what the API server
- * last said. */
-static void renew(struct bridge *g, uint64_t now_ms)
+/* The copy that is sent is ahead of ours, which stays what the API server last said. False: no
+ * memory. */
+static bool make_body(struct bridge *g, uint64_t now_ms)
 {
-    struct bridges *b = g->owner;
     json_t *copy = json_deep_copy(g->lease);
     uint64_t elapsed_ms = now_ms > g->renewed_ms ? now_ms - g->renewed_ms : 1;
     g->asked_ms = now_ms;
-    g->body = copy && lease_advance(copy, elapsed_ms) == 0 ? json_dumps(copy, JSON_COMPACT) : NULL;
+    if (copy && lease_advance(copy, elapsed_ms) == 0) {
+        snprintf(g->asked_time, sizeof(g->asked_time), "%s", text_of(copy, "spec", "renewTime"));
+        g->body = json_dumps(copy, JSON_COMPACT);
+    }
     json_decref(copy);
-    if (!g->body) {
+    return g->body != NULL;
+}
+
+/* The queue's first is due. */
+static void renew(struct bridge *g, uint64_t now_ms)
+{
+    struct bridges *b = g->owner;
+    g->is_comparing = g->is_in_doubt;
+    if (!g->is_comparing && !make_body(g, now_ms)) {
         end(g, BRIDGE_NO_MEMORY);
         return;
     }
     DL_DELETE(b->queue, g);
-    if (send_renewal(g) == 0) {
+    if (ask(g) == 0) {
         g->is_asking = true;
         b->in_flight++;
         return;

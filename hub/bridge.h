@@ -2,6 +2,9 @@
  * again. An intended move must not look like a failure: the edge is away for 30 s and may sit out a
  * lost renewal for longer, its lease is good for 40 s.
  *
+ * A renewal that failed may have been carried out all the same; then the lease is read first, so
+ * that our own write is not taken for the node's.
+ *
  * A bridge ends with the first conflict (the node has renewed its lease itself, wherever), with any
  * lease message of the node that comes by here, when the lease or the right to it is gone, or after
  * --bridge-seconds. A node that really failed while it was away is noticed at most that much later.

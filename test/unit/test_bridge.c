@@ -20,11 +20,12 @@ struct fixture {
     struct bridges bridges;
     uv_timer_t ticker;
     uv_timer_t delay;
-    unsigned delay_ms;       /* before it answers, one request at a time */
+    unsigned delay_ms; /* before it answers, one request at a time */
     struct h2stream *held;
-    char answer[512];
-    int status;                                        /* what the server answers */
-    unsigned asked;                                    /* requests it got */
+    char answer[512];     /* the last that was carried out: how the lease stands */
+    bool is_stored;       /* a renewal is carried out even if the answer is no success */
+    int status;           /* what the server answers */
+    unsigned asked, read; /* renewals and reads it got */
     char path[1024], user[128], time[64], version[32]; /* of the last one */
 };
 
@@ -37,6 +38,11 @@ static void on_delay(uv_timer_t *delay)
 static void on_request(void *context, struct h2stream *stream)
 {
     struct fixture *f = context;
+    if (strcmp(stream->method, "GET") == 0) {
+        f->read++;
+        h2stream_json(stream, 200, f->answer);
+        return;
+    }
     json_t *lease = json_loadb(stream->body, stream->size, 0, NULL);
     assert_non_null(lease);
     const char *time =
@@ -49,9 +55,10 @@ static void on_request(void *context, struct h2stream *stream)
     assert_string_equal(*f->user ? "system:nodes" : "", stream->impersonate_group);
     snprintf(f->time, sizeof(f->time), "%s", time);
     snprintf(f->version, sizeof(f->version), "%s", version);
-    snprintf(f->answer, sizeof(f->answer),
-             "{\"metadata\":{\"resourceVersion\":\"%d\"},\"spec\":{\"renewTime\":\"%s\"}}",
-             atoi(version) + 1, time);
+    if (f->status == 200 || f->is_stored)
+        snprintf(f->answer, sizeof(f->answer),
+                 "{\"metadata\":{\"resourceVersion\":\"%d\"},\"spec\":{\"renewTime\":\"%s\"}}",
+                 atoi(version) + 1, time);
     json_decref(lease);
     f->asked++;
     f->held = stream;
@@ -76,6 +83,9 @@ static int set_up(void **state)
     f->api.options.channel_count = 1;
     apitest_client(&f->api);
     f->status = 200;
+    snprintf(f->answer, sizeof(f->answer),
+             "{\"metadata\":{\"resourceVersion\":\"5\"},"
+             "\"spec\":{\"renewTime\":\"2026-11-28T03:00:00.000000Z\"}}");
     bridges_init(&f->bridges, &f->api.loop, f->api.client, "system:nodes", PERIOD_MS, LONGEST_MS);
     uv_timer_init(&f->api.loop, &f->ticker);
     uv_timer_init(&f->api.loop, &f->delay);
@@ -195,10 +205,43 @@ static void test_an_api_server_that_fails_does_not(void **state)
     f->status = 500;
     assert_true(add(f, "edge-1", true));
     apitest_wait(&f->api, &f->asked, 2);
+    assert_int_equal(1, f->read);
+    assert_string_equal("5", f->version);
     assert_int_equal(1, bridges_count(&f->bridges));
     f->status = 200;
     apitest_wait(&f->api, &f->asked, 4);
     assert_string_equal("6", f->version);
+}
+
+/* The API server carried it out and failed then: our own write is no sign of the node. */
+static void test_a_renewal_in_doubt_is_looked_up(void **state)
+{
+    struct fixture *f = *state;
+    f->status = 500;
+    f->is_stored = true;
+    assert_true(add(f, "edge-1", true));
+    apitest_wait(&f->api, &f->asked, 1);
+    f->status = 200;
+    apitest_wait(&f->api, &f->asked, 2);
+    assert_int_equal(1, f->read);
+    assert_string_equal("6", f->version);
+    assert_true(ahead_us(f) >= 2 * PERIOD_MS * 1000);
+    assert_int_equal(1, bridges_count(&f->bridges));
+}
+
+static void test_a_renewal_in_doubt_that_the_node_has_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    int64_t before = ended(BRIDGE_TAKEN_BACK);
+    f->status = 500;
+    assert_true(add(f, "edge-1", true));
+    apitest_wait(&f->api, &f->asked, 1);
+    snprintf(f->answer, sizeof(f->answer),
+             "{\"metadata\":{\"resourceVersion\":\"9\"},"
+             "\"spec\":{\"renewTime\":\"2026-11-28T03:00:07.000000Z\"}}");
+    wait_for_the_end(f);
+    assert_int_equal(before + 1, ended(BRIDGE_TAKEN_BACK));
+    assert_int_equal(1, f->asked);
 }
 
 static void test_the_node_itself_ends_it(void **state)
@@ -271,6 +314,8 @@ int main(void)
         TEST(test_a_conflict_ends_it),
         TEST(test_a_refusal_ends_it),
         TEST(test_an_api_server_that_fails_does_not),
+        TEST(test_a_renewal_in_doubt_is_looked_up),
+        TEST(test_a_renewal_in_doubt_that_the_node_has_taken_over),
         TEST(test_the_node_itself_ends_it),
         TEST(test_many_come_and_go),
         TEST(test_without_memory),
