@@ -27,6 +27,8 @@
 /* What a peer may make us hold and check of its certificates: EdgeCore sends one, of 700 bytes. */
 #define MAX_CHAIN_BYTES (16 * 1024)
 #define MAX_CHAIN_DEPTH 4
+/* Of a certificate that is not ours: as large as one that we would sign. */
+#define MAX_STRANGER_KEY_BITS 4096
 
 struct tls_material {
     _Atomic unsigned refs;
@@ -236,11 +238,14 @@ static int verify_and_forget(X509_STORE_CTX *verification, void *unused)
     return ok;
 }
 
-/* The same; who shows nothing, or something else, is let in too, and the result says so. */
+/* The same; who shows nothing, or something else, is let in too, and the result says so. The proof
+ * that a client has its certificate's key comes next, at a price that the key's size sets. */
 static int verify_and_report(X509_STORE_CTX *verification, void *unused)
 {
-    (void)verify_and_forget(verification, unused);
-    return 1;
+    if (verify_and_forget(verification, unused) == 1)
+        return 1;
+    const EVP_PKEY *key = X509_get0_pubkey(X509_STORE_CTX_get0_cert(verification));
+    return key && EVP_PKEY_get_bits(key) <= MAX_STRANGER_KEY_BITS;
 }
 
 int tls_context_configure(SSL_CTX *context, struct tls_material *m)

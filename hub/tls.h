@@ -38,8 +38,8 @@ bool tls_material_is_like(const struct tls_material *a, const struct tls_materia
  * makes it. 0, -EINVAL or -ENOMEM. */
 int tls_context_configure(SSL_CTX *context, struct tls_material *m)
     __attribute__((warn_unused_result));
-/* The same, but a client may show any certificate or none: SSL_get_verify_result() says what it is
- * worth. */
+/* The same, but a client may show any certificate with a key of ordinary size, or none:
+ * SSL_get_verify_result() says what it is worth. */
 int tls_context_configure_open(SSL_CTX *context, struct tls_material *m)
     __attribute__((warn_unused_result));
 /* New connections get the new material; live ones are not touched. The thread that uses the

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/rsa.h>
 #include <openssl/ssl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -222,18 +223,24 @@ static void test_who_gets_in(void **state)
     assert_false(takes(&node, TLS1_1_VERSION));
 }
 
-/* Where anybody may ask, but what is shown counts only for what it is. */
-static void let_in(const struct testcert *cert, int version, bool is_verified)
+/* Of the files, for anybody. */
+static SSL_CTX *new_open_server(void)
 {
     struct paths p;
     struct errbuf e;
     struct tls_material *m;
-    struct pair pair;
     SSL_CTX *context = SSL_CTX_new(TLS_server_method());
     assert_int_equal(0, tls_material_load(files(&p, "ca", "cert", "key"), &m, &e));
     assert_int_equal(0, tls_context_configure_open(context, m));
     tls_material_put(m);
-    connect_pair(&pair, context, new_client(cert, version));
+    return context;
+}
+
+/* Where anybody may ask, but what is shown counts only for what it is. */
+static void let_in(const struct testcert *cert, int version, bool is_verified)
+{
+    struct pair pair;
+    connect_pair(&pair, new_open_server(), new_client(cert, version));
     assert_true(shake_hands(&pair));
     assert_int_equal(cert != NULL, SSL_get0_peer_certificate(pair.server) != NULL);
     if (cert)
@@ -250,6 +257,41 @@ static void test_an_open_door_tells_who_comes(void **state)
         let_in(&stranger, versions[i], false);
         let_in(NULL, versions[i], false);
     }
+}
+
+/* From many primes, or making it would take a minute. */
+static EVP_PKEY *huge_key(void)
+{
+    EVP_PKEY *key = NULL;
+    EVP_PKEY_CTX *maker = EVP_PKEY_CTX_new_id(EVP_PKEY_RSA, NULL);
+    assert_int_equal(1, EVP_PKEY_keygen_init(maker));
+    assert_int_equal(1, EVP_PKEY_CTX_set_rsa_keygen_bits(maker, 8192));
+    assert_int_equal(1, EVP_PKEY_CTX_set_rsa_keygen_primes(maker, 5));
+    assert_int_equal(1, EVP_PKEY_keygen(maker, &key));
+    EVP_PKEY_CTX_free(maker);
+    return key;
+}
+
+/* To check what it signs would be a burden that costs the peer nothing. */
+static void test_a_strangers_huge_key_stays_outside(void **state)
+{
+    struct pair p;
+    SSL_CTX *client = new_client(NULL, TLS1_3_VERSION);
+    EVP_PKEY *key = huge_key();
+    X509 *x = X509_new();
+    (void)state;
+    X509_gmtime_adj(X509_getm_notBefore(x), 0);
+    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+    assert_int_equal(1, X509_set_pubkey(x, key));
+    assert_true(X509_sign(x, key, EVP_sha256()) > 0);
+    assert_int_equal(1, SSL_CTX_use_certificate(client, x));
+    assert_int_equal(1, SSL_CTX_use_PrivateKey(client, key));
+    connect_pair(&p, new_open_server(), client);
+    assert_false(shake_hands(&p));
+    assert_int_not_equal(X509_V_OK, SSL_get_verify_result(p.server));
+    end_pair(&p);
+    X509_free(x);
+    EVP_PKEY_free(key);
 }
 
 static X509 *certificate_of(const struct testcert *cert, EVP_PKEY **key)
@@ -482,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_files_that_cannot_be_used),
         cmocka_unit_test(test_who_gets_in),
         cmocka_unit_test(test_an_open_door_tells_who_comes),
+        cmocka_unit_test(test_a_strangers_huge_key_stays_outside),
         cmocka_unit_test(test_material_from_memory),
         cmocka_unit_test(test_failures_have_a_reason),
         cmocka_unit_test(test_nothing_is_kept_to_resume),
