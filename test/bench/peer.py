@@ -218,7 +218,7 @@ def table(sides):
     lines = [f"| {'':48} | {first:>10} | {second:>10} | {'ratio':>7} |", "|---|---:|---:|---:|"]
     for name, one in sides[first].items():
         other = sides[second].get(name)
-        ratio = f"{one / other:7.1f}" if one and other else ""
+        ratio = f"{one / other:7.1f}" if one and other and not name.endswith("%") else ""
         lines.append(f"| {name:48} | {_number(one):>10} | {_number(other):>10} | {ratio:>7} |")
     return "\n".join(lines)
 
@@ -240,7 +240,7 @@ def replace(document, text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--peers", required=True)
-    parser.add_argument("--nodes", type=int, default=500)
+    parser.add_argument("--nodes", type=int, default=300)
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--into", type=pathlib.Path, help="a document; what stands between its marks is replaced")
     parser.add_argument("--only", choices=["cloudcore", "isthmus"])
