@@ -213,22 +213,25 @@ static bool exact_expected(const struct world *w, const struct replica *p,
 }
 
 /* Keeps apart what the plan takes for one sample of landings. */
-static void note_sample(const struct world *w, struct replica *p)
+static void note_sample(struct replica *p, const struct balancer_view *view)
 {
-    if (p->plan.landed_mark == p->sample.mark)
-        return;
-    p->sample.mark = p->plan.landed_mark;
-    p->sample.landed = w->group.landed - p->sample.landed_from;
-    p->sample.needed = w->needed - p->sample.needed_from;
-    p->sample.landed_from = w->group.landed;
-    p->sample.needed_from = w->needed;
+    struct sample *s = &p->sample;
+    uint64_t mark = p->plan.landed_mark;
+    if (mark != s->mark) { /* it is where this view or the one before stood */
+        uint64_t needed = mark == view->landed ? p->answer_needed : s->seen_needed;
+        s->landed = mark - s->mark;
+        s->needed = needed - s->mark_needed;
+        s->mark = mark;
+        s->mark_needed = needed;
+    }
+    s->seen_needed = p->answer_needed;
 }
 
 void check_answer(struct world *w, uint16_t r, const struct balancer_view *view)
 {
     struct replica *p = &w->replicas[r];
     uint64_t total, weights, exact;
-    note_sample(w, p);
+    note_sample(p, view);
     p->view_in_flight = (uint64_t)view->named_in_flight + view->anonymous_in_flight;
     p->view_others_room = 0;
     for (size_t i = 0; i < view->record_count; i++) {

@@ -333,6 +333,7 @@ void replica_execute(struct world *w, uint16_t r)
     group_beat(&w->group, &p->beat, world_server_us(w), &p->answer);
     if (w->group.landed > landed)
         check_booking(w, &p->beat, &p->answer);
+    p->answer_needed = w->needed;
     if (w->lossy > 0 && world_random(w, w->lossy) == 0)
         return;
     if (w->latency_ms == 0) {

@@ -172,7 +172,7 @@ struct report {
 
 /* Landings since the plan's counters were marked last, and before that. */
 struct sample {
-    uint64_t mark, landed_from, needed_from, landed, needed;
+    uint64_t mark, mark_needed, seen_needed, landed, needed;
 };
 
 struct replica {
@@ -204,6 +204,7 @@ struct replica {
     uint64_t gone_ms; /* when it last began to be unreachable, frozen or draining */
     uint64_t first_beat_ms;
     struct sample sample;
+    uint64_t answer_needed; /* the world's count when the answer was made */
     uint64_t drain_ms, thawed_ms;
     uint32_t bridged;          /* leases it renews */
     struct name_list bridging; /* in the order of release */
