@@ -165,6 +165,9 @@ static double beat_age_s(const struct facts_balance *f)
 #define METRICS(X) \
     X("isthmus_balance_redis_up", "gauge", "1 while the connection to Redis stands.", f->view.is_store_up) \
     X("isthmus_balance_replicas", "gauge", "Live replicas, this one included, by the last beat.", f->view.peer_count) \
+    X("isthmus_balance_unknown_versions", "gauge", "Of the replicas, those whose records have a version this one does not know: counted, not obeyed.", f->view.unknown_versions) \
+    X("isthmus_balance_bad_records", "gauge", "Records in the last beat that could not be read: nothing is released on them.", f->view.bad_records) \
+    X("isthmus_balance_redis_disconnects_total", "counter", "Connections to Redis that were lost or given up.", f->view.counters.disconnects) \
     X("isthmus_balance_beat_age_seconds", "gauge", "Since the last beat that was answered; before the first, since Redis is away; 0 without Redis.", beat_age_s(f)) \
     X("isthmus_balance_expected_connections", "gauge", "This replica's share.", f->view.decision.expected) \
     X("isthmus_balance_surplus_connections", "gauge", "Connections above the share; negative: below it.", f->view.decision.surplus) \

@@ -108,7 +108,7 @@ class StallMeter:
 def scaled_flags(scale):
     """The defaults of everything that has to do with time, shorter by this factor."""
     def d(seconds):
-        return f"{seconds * 1000 / scale:g}ms"
+        return f"{round(seconds * 1000 / scale)}ms"
     return ["--balance-period", d(5), "--observe-seconds", d(30), "--inflight-timeout", d(90),
             "--move-cooldown", d(300), "--release-window", d(5), "--bridge-seconds", d(90),
             "--bridge-period", d(10), "--drain-timeout", d(300), "--futile-backoff", d(60),
@@ -127,7 +127,7 @@ class Cluster:
     def __init__(self, lab, replicas, nodes, scale, *flags, spare=0, weights=None, proxy=None, fleets=None):
         self.lab, self.nodes, self.scale = lab, nodes, scale
         self.stalls = StallMeter()
-        self.devapi = lab.devapi("--lease-grace", f"{40000 / scale:g}ms")
+        self.devapi = lab.devapi("--lease-grace", f"{round(40000 / scale)}ms")
         self.redis = lab.add(Redis(lab.folder)).start()
         self.hubs = []
         for i in range(replicas + spare):

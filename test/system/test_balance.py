@@ -290,7 +290,9 @@ def test_the_password_is_in_no_log(lab):
     hubs = [
         lab.hub(devapi, "--redis", redis.url, "--redis-password-file", path, name="file"),
         lab.hub(devapi, "--redis", f"redis://:{password}@127.0.0.1:{redis.port}/0", name="url"),
-        lab.hub(devapi, "--redis", redis.url, name="environment",
+        lab.hub(devapi, name="environment", environment={
+            "ISTHMUS_REDIS": f"redis://default:{password}@127.0.0.1:{redis.port}"}),
+        lab.hub(devapi, "--redis", redis.url, name="password-alone",
                 environment={"ISTHMUS_REDIS_PASSWORD": password}),
     ]
     for hub in hubs:

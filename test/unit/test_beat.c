@@ -154,7 +154,7 @@ static void test_decode(void **state)
     t.listed = "*6\r\n$2\r\nn1\r\n$5\r\n10000\r\n$2\r\nn2\r\n$5\r\n10001\r\n"
                "$2\r\nn3\r\n$5\r\n10002\r\n";
     t.metas = "*3\r\n$22\r\n2 1 a/00000000000000aa\r\n$-1\r\n" /* the second has just landed */
-              "$22\r\n0 1 a/00000000000000ab\r\n";            /* the third's donor is gone */
+              "$22\r\n0 1 a/00000000000000ab\r\n";             /* the third's donor is gone */
     assert_null(decode(&t, 4));
     const struct balancer_view *v = &answer.view;
     assert_int_equal(v->server_ms, 9000);
