@@ -110,7 +110,7 @@ static void test_more_than_there_are(void **state)
 static void test_moves(void **state)
 {
     (void)state;
-    char name[16];
+    char name[32];
     for (size_t i = 0; i < LEDGER_BATCH_NAMES + 1; i++) {
         snprintf(name, sizeof(name), "n%zu", i);
         ledger_arrived(&l, name);
@@ -143,7 +143,7 @@ static void test_replaced(void **state)
 
 static void arrive_many(size_t count)
 {
-    char name[16];
+    char name[32];
     for (size_t i = 0; i < count; i++) {
         snprintf(name, sizeof(name), "n%zu", i);
         ledger_arrived(&l, name);
@@ -154,7 +154,7 @@ static void arrive_many(size_t count)
 static void test_bounds(void **state)
 {
     (void)state;
-    char name[16];
+    char name[32];
     arrive_many(LEDGER_BATCH_NAMES + 10);
     ledger_freeze(&l, false);
     expect_batch(LEDGER_BATCH_NAMES, 0, 0, 0, LEDGER_BATCH_NAMES);
@@ -248,7 +248,7 @@ static void test_random_life(void **state)
 {
     (void)state;
     int64_t store_live = 0;
-    char name[16];
+    char name[32];
     srandom(7);
     for (int step = 0; step < 20000; step++) {
         snprintf(name, sizeof(name), "n%ld", random() % 50);
