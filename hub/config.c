@@ -283,7 +283,8 @@ static int check_files(const struct config *c, struct errbuf *e)
     if (!is_given(c->tls_key))
         return fail(e, "tls-key", why);
     if (c->renew_server_cert)
-        return fail(e, "renew-server-cert", "is for the certificate in the Secret, not for --tls-cert");
+        return fail(e, "renew-server-cert",
+                    "is for the certificate in the Secret, not for --tls-cert");
     return 0;
 }
 

@@ -42,9 +42,10 @@ static void on_look(uv_timer_t *timer)
 int filewatch_start(struct filewatch *w, uv_loop_t *loop, const struct config *config,
                     uint64_t period_ms, void (*changed)(void *context), void *context)
 {
-    *w = (struct filewatch){.paths = {config->tls_ca, config->tls_cert, config->tls_key, config->deny_nodes},
-                            .changed = changed,
-                            .context = context};
+    *w = (struct filewatch){
+        .paths = {config->tls_ca, config->tls_cert, config->tls_key, config->deny_nodes},
+        .changed = changed,
+        .context = context};
     look(w);
     int rc = uv_timer_init(loop, &w->timer);
     w->timer.data = w;

@@ -36,7 +36,7 @@ struct hub_loop {
     struct session_slots slots;
     struct wheel wheel;
     struct session *noted;
-    struct steer *steer; /* whom to send on to other replicas; NULL: nobody */
+    struct steer *steer;            /* whom to send on to other replicas; NULL: nobody */
     _Atomic uint32_t session_count; /* open ones; written by this loop */
     uint64_t ticked_ms;
     uint64_t patient_until_ms; /* after a gap in our own running nobody is called silent */
@@ -53,7 +53,7 @@ struct hub {
     const struct config *config;
     struct upstream *upstream;
     struct downstream *downstream; /* NULL: off */
-    struct tls_material *tls; /* control thread */
+    struct tls_material *tls;      /* control thread */
     struct hub_loop *loops;
     size_t loop_count;
     uint16_t port;
@@ -74,7 +74,8 @@ static inline bool hub_is_draining(const struct hub *hub)
     return atomic_load_explicit(&hub->is_draining, memory_order_relaxed);
 }
 /* Any thread: tells the control thread. */
-void hub_post_event(struct hub *hub, enum hub_event_kind kind, struct node_name *node, bool is_bridged);
+void hub_post_event(struct hub *hub, enum hub_event_kind kind, struct node_name *node,
+                    bool is_bridged);
 void hub_post_count(struct hub *hub, enum hub_event_kind kind, uint32_t count);
 
 /* What one thread asks of a loop. */

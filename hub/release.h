@@ -14,7 +14,8 @@
  * acknowledgement is the write that fails.
  *
  * Failure modes: a Node that is kept by annotation or cannot be read stays. In a drain it goes all
- * the same: the one that is kept like any other, the other as it is, without a last message. All on the loop's thread. The choice is balancer_victim_judge(), pure. */
+ * the same: the one that is kept like any other, the other as it is, without a last message. All on
+ * the loop's thread. The choice is balancer_victim_judge(), pure. */
 #ifndef HUB_RELEASE_H
 #define HUB_RELEASE_H
 

@@ -151,11 +151,18 @@ uint64_t socket_acked_bytes(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
-/* tcpi_state, as in include/net/tcp_states.h of the kernel; <linux/tcp.h> does not name them, and <netinet/tcp.h> does not go
- * together with it. */
-enum { STATE_TIME_WAIT = 6, STATE_CLOSE = 7, STATE_CLOSE_WAIT = 8, STATE_LAST_ACK = 9, STATE_CLOSING = 11 };
+/* tcpi_state, as in include/net/tcp_states.h of the kernel; <linux/tcp.h> does not name them, and
+ * <netinet/tcp.h> does not go together with it. */
+enum {
+    STATE_TIME_WAIT = 6,
+    STATE_CLOSE = 7,
+    STATE_CLOSE_WAIT = 8,
+    STATE_LAST_ACK = 9,
+    STATE_CLOSING = 11
+};
 
-/* By the state of the connection, for there may be bytes that nobody has read before it ended: a reset, or its end. */
+/* By the state of the connection, for there may be bytes that nobody has read before it ended: a
+ * reset, or its end. */
 bool socket_peer_has_left(int fd)
 {
     struct tcp_info info;
@@ -163,8 +170,9 @@ bool socket_peer_has_left(int fd)
     memset(&info, 0, sizeof(info));
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
         return true;
-    return info.tcpi_state == STATE_CLOSE || info.tcpi_state == STATE_CLOSE_WAIT || info.tcpi_state == STATE_LAST_ACK ||
-           info.tcpi_state == STATE_CLOSING || info.tcpi_state == STATE_TIME_WAIT;
+    return info.tcpi_state == STATE_CLOSE || info.tcpi_state == STATE_CLOSE_WAIT ||
+           info.tcpi_state == STATE_LAST_ACK || info.tcpi_state == STATE_CLOSING ||
+           info.tcpi_state == STATE_TIME_WAIT;
 }
 
 void socket_local_address(char *to, size_t room)
@@ -174,10 +182,10 @@ void socket_local_address(char *to, size_t room)
     if (getifaddrs(&all) != 0)
         return;
     for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-        bool is_usable = i->ifa_addr && i->ifa_addr->sa_family == AF_INET && (i->ifa_flags & IFF_UP) &&
-                         !(i->ifa_flags & IFF_LOOPBACK);
-        if (is_usable && getnameinfo(i->ifa_addr, sizeof(struct sockaddr_in), to, (socklen_t)room, NULL, 0,
-                                     NI_NUMERICHOST) == 0)
+        bool is_usable = i->ifa_addr && i->ifa_addr->sa_family == AF_INET &&
+                         (i->ifa_flags & IFF_UP) && !(i->ifa_flags & IFF_LOOPBACK);
+        if (is_usable && getnameinfo(i->ifa_addr, sizeof(struct sockaddr_in), to, (socklen_t)room,
+                                     NULL, 0, NI_NUMERICHOST) == 0)
             break;
     }
     freeifaddrs(all);

@@ -63,8 +63,8 @@ extern const char *const balance_beat_names[BALANCE_BEAT_COUNT];
 struct balance_owner {
     void *context;
 
-    /* Fills max_connections, leaving, bridged, is_ready, is_api_ok and is_draining; the rest of `self`
-     * (id, incarnation, live, is_store_up) is the balancer's and set already. */
+    /* Fills max_connections, leaving, bridged, is_ready, is_api_ok and is_draining; the rest of
+     * `self` (id, incarnation, live, is_store_up) is the balancer's and set already. */
     void (*read_self)(void *context, struct balancer_self *self);
 
     /* After every step. When decision->release_now is not 0 it is an order: let go of at most so

@@ -45,7 +45,8 @@ struct edge_net {
 /* Borrows what it is given until fini. 0, or -errno and `e`. max_tls: 0 or TLS1_2_VERSION. */
 int edge_net_init(struct edge_net *net, uv_loop_t *loop, const char *ca_file, int max_tls,
                   struct errbuf *e);
-/* One more authority that servers' certificates may come from; ca_file may be NULL then. 0, -ENOMEM. */
+/* One more authority that servers' certificates may come from; ca_file may be NULL then. 0,
+ * -ENOMEM. */
 int edge_net_trust(struct edge_net *net, X509 *ca);
 void edge_net_fini(struct edge_net *net); /* after the last connection was freed */
 

@@ -8,7 +8,8 @@
 #include "isthmus/options.h"
 
 struct edge_options {
-    const char *servers, *ca, *cert_dir, *join, *token, *prefix, *json, *control, *edge_version, *tls;
+    const char *servers, *ca, *cert_dir, *join, *token, *prefix, *json, *control, *edge_version,
+        *tls;
     uint64_t nodes, duration_ms, first_node, source_addresses;
     double time_scale, connect_rate;
     bool start_stopped, progress, kubelet, pods, database;

@@ -1,4 +1,5 @@
-/* fuzz-sources: hub/podfacts.c hub/syncrecord.c hub/want.c hub/pushqueue.c hub/slab.c hub/resource.c */
+/* fuzz-sources: hub/podfacts.c hub/syncrecord.c hub/want.c hub/pushqueue.c hub/slab.c */
+/* fuzz-sources: hub/resource.c */
 /* fuzz-sources: base/jsonscan.c base/jsonscan_text.c base/jsonscan_number.c */
 /* Any bytes as an object that a watch brought: what the index takes from it lies inside it, and
  * what it takes from a sync record leads back to that record. */

@@ -103,7 +103,8 @@ static void test_balancing(void **state)
 {
     (void)state;
     struct config c;
-    static const struct balancer_config fallback = BALANCER_CONFIG_DEFAULT; /* zeroed between its fields */
+    static const struct balancer_config fallback =
+        BALANCER_CONFIG_DEFAULT; /* zeroed between its fields */
     assert_int_equal(LOAD(&c), 0);
     assert_memory_equal(&c.balancing, &fallback, sizeof(fallback));
     assert_null(c.redis);
@@ -186,7 +187,8 @@ static void test_refusals(void **state)
     expect_refused("--namespace: must be", LOAD(&c, "--namespace=a/b"));
     expect_refused("--namespace: must be", LOAD(&c, "--namespace="));
     expect_refused("--token-refresh: must be at least 1000ms", LOAD(&c, "--token-refresh=0"));
-    assert_int_equal(LOAD(&c, "--advertise-address=192.0.2.1", "--advertise-address=hub", "--dns-name=a.b"), 0);
+    assert_int_equal(
+        LOAD(&c, "--advertise-address=192.0.2.1", "--advertise-address=hub", "--dns-name=a.b"), 0);
     assert_string_equal(c.advertise_address, "192.0.2.1");
     assert_int_equal(c.advertise_addresses.count, 2);
     assert_true(config_has_tls_files(&c));
