@@ -41,16 +41,33 @@ def wait_until(what, condition, timeout=20.0, every=0.05):
         time.sleep(every)
 
 
+CLAIMS = []
+
+
+def claim(port):
+    """Whether no other test on this machine has been given this port: until the process ends, by the name of a socket."""
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0isthmus-test-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    CLAIMS.append(mark)
+    return True
+
+
 def free_port():
-    """Below the range from which the system gives ports to clients: nobody takes it between two starts."""
-    for _ in range(200):
+    """Below the range from which the system gives ports to clients, and claimed: nobody takes it between two starts, nor
+    before the first."""
+    for _ in range(500):
         port = random.randint(12000, 31000)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
-                return port
             except OSError:
                 continue
+            if claim(port):
+                return port
     raise RuntimeError("no free port")
 
 
