@@ -272,6 +272,8 @@ static enum run_verdict simple_end(struct run *run, const struct apiresponse *re
         result_ok(&run->result);
         return RUN_DONE;
     }
+    if (run->message->route.kind == UPSTREAM_PODPATCH && response_is(response, 404))
+        podpatch_push_delete(run);
     run_finish(run, response);
     if (run->result.kind == RESULT_OBJECT && info->answer == ANSWER_OK_TEXT)
         run->result.kind = RESULT_OK;

@@ -94,6 +94,8 @@ enum run_verdict nodestatus_update_step(struct run *run, const struct apirespons
 enum run_verdict node_connected_step(struct run *run, const struct apiresponse *response);
 /* RUN_DONE leaves in `saved` the lease that was renewed for the node, or NULL. */
 enum run_verdict node_release_step(struct run *run, const struct apiresponse *response);
+/* A podpatch was answered 404: the edge is told, by a push, that the pod is gone. */
+void podpatch_push_delete(struct run *run);
 enum run_verdict podstatus_step(struct run *run, const struct apiresponse *response);
 
 /* Whether the hub's own account may do this for the node (hub/owns.c): asked before the first request when the API server

@@ -117,6 +117,31 @@ static enum run_verdict put_status(struct run *run, json_t *pod)
     return run_set_json(run, json_incref(pod));
 }
 
+/* ---- a pod that is no more ---- */
+
+/* EdgeCore can store the answer to its own patch after the deletion that was pushed: then it keeps the pod and asks about it for
+ * ever. So it is told again, as the sync loop does it (kubeedge-protocol 5.5); it removes only what has this uid. Without memory,
+ * or without a uid in the patch, it is not. */
+void podpatch_push_delete(struct run *run)
+{
+    static const char *const path[] = {"metadata", "uid", NULL};
+    const struct route *r = &run->message->route;
+    struct json_span uid;
+    if (jsonscan_find(run->call.body, run->call.body_size, path, &uid) != 0 || uid.kind != JSON_KIND_STRING ||
+        uid.size == 0 || uid.has_escapes)
+        return;
+    json_t *pod = json_pack("{s:{s:s%, s:s%, s:s%}}", "metadata", "name", r->name.at, r->name.size, "namespace", r->ns.at,
+                            r->ns.size, "uid", uid.at, uid.size);
+    if (run_set_json(run, pod) != RUN_CALL)
+        return;
+    run->has_push = true;
+    run->push = (struct push){.operation = "delete",
+                              .ns = r->ns,
+                              .type = "pod",
+                              .name = r->name,
+                              .content = {run->text, run->text_size}};
+}
+
 /* ---- steps ---- */
 
 /* The edge still has a pod that the cluster has not: it is told to delete it. */

@@ -648,6 +648,42 @@ static void test_failing_allocations(void **state)
     }
 }
 
+/* ---- a patch of a pod that is no more ---- */
+
+static void test_podpatch_of_a_pod_that_is_gone(void **state)
+{
+    static const struct {
+        const char *content;
+        unsigned status;
+        bool has_push;
+    } cases[] = {
+        {"\"{\\\"metadata\\\":{\\\"uid\\\":\\\"u-1\\\"},\\\"status\\\":{}}\"", 404, true},
+        {"\"{\\\"metadata\\\":{\\\"uid\\\":\\\"u-1\\\"},\\\"status\\\":{}}\"", 409, false},
+        {"\"{\\\"metadata\\\":{\\\"uid\\\":\\\"u-1\\\"},\\\"status\\\":{}}\"", 200, false},
+        {"\"{\\\"status\\\":{}}\"", 404, false},
+        {"\"{\\\"metadata\\\":{\\\"uid\\\":7}}\"", 404, false},
+        {"\"nonsense\"", 404, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct message *m = question("patch", "shop/podpatch/web", cases[i].content);
+        struct run run;
+        assert_true(run_begin(&run, &context, m) != RUN_NO_MEMORY);
+        struct apiresponse r = http(cases[i].status, "{\"kind\":\"Status\",\"code\":404,\"reason\":\"NotFound\"}");
+        if (run.call.body)
+            assert_int_equal(RUN_DONE, run_continue(&run, &r));
+        assert_int_equal(cases[i].has_push, run.has_push);
+        if (run.has_push) {
+            assert_string_equal("delete", run.push.operation);
+            assert_string_equal("pod", run.push.type);
+            static const char body[] = "{\"metadata\":{\"name\":\"web\",\"namespace\":\"shop\",\"uid\":\"u-1\"}}";
+            assert_int_equal(strlen(body), run.push.content.size);
+            assert_memory_equal(body, run.push.content.at, strlen(body));
+        }
+        done(m, &run);
+    }
+}
+
 /* ---- letting a node go ---- */
 
 static struct message *release_message(void)
@@ -807,6 +843,7 @@ int main(void)
         cmocka_unit_test(test_release_without_a_lease),
         cmocka_unit_test(test_release_of_one_that_stays),
         cmocka_unit_test(test_release_of_one_that_must_leave),
+        cmocka_unit_test(test_podpatch_of_a_pod_that_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
