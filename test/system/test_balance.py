@@ -135,7 +135,7 @@ def test_what_the_manner_of_release_is_worth(cluster):
     """The same rolling restart, once as planned, once with connections that just end, at whatever moment, and no lease bridged.
     The load becomes even either way; what differs is how old leases grow meanwhile."""
     oldest_s = {}
-    c = cluster(3)
+    c = cluster(3, "--moves-per-hour", "1000")  # two restarts of all are more than the fleet's nodes
     c.wait_calm()
     for way in ("planned", "plain"):
         c.reset_leases()
