@@ -34,7 +34,7 @@ def cluster(lab, scale):
         return made[-1]
     yield make
     for each in made:
-        each.stalls.stop()
+        each.end()
 
 
 def tell(cluster, what, moves, minimum, bound):
