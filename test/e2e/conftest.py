@@ -20,7 +20,7 @@ from stack.cluster import Cluster, ready
 from stack.edge import NODES, Edge
 from stack.hub import CloudCore, Isthmus, prepare
 from stack.pki import Authority
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -160,11 +160,11 @@ def watches(cluster):
 def nodes(watches, fleet, cluster):
     """The nodes, each Ready and with a lease; how long that may take is part of the test."""
     for name in NODES:
-        wait_until(f"{name} registers", lambda: cluster.node(name), 30)
-        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 30)
+        wait_until(f"{name} registers", lambda: cluster.node(name), EDGE_SECONDS)
+        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", EDGE_SECONDS)
     for name in NODES:
         # The kubelet asks for its lease before its Node is known, and again after 10 s.
-        wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
+        wait_until(f"{name} has a lease", lambda: cluster.lease(name), EDGE_SECONDS)
     return {name: cluster.node(name) for name in NODES}
 
 

@@ -10,16 +10,13 @@ from stack.cluster import ready
 from stack.edge import Edge
 from stack.pods import (CONFIGMAPS, PODS, annotate, configmap, containers, out_of_order, pod, wait_running,
                         wait_same)
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.needs("downstream"), pytest.mark.disturbs]
 
 NAMES = ["faults-1", "faults-2"]
 KEPT = [f"kept-{name}" for name in NAMES]
 API_AWAY_SECONDS = 60
-# An edge finds its hub again within some 60 s. On a busy machine EdgeCore now and then loses an answer
-# between two of its own modules ("no goroutine is ready for receive") and asks again 60 s later.
-SAME_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +25,7 @@ def edges(cluster, hub, peers, authority, work_dir, log_dir):
     started = [Edge(peers, name, authority, hub, work_dir, log_dir).start() for name in NAMES]
     try:
         for name in NAMES:
-            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 60)
+            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", EDGE_SECONDS)
         cluster.admin.apply(configmap("tides", level="0"))
         for name, node in zip(KEPT, NAMES):
             cluster.admin.apply(pod(name, node, "tides"))
@@ -67,7 +64,7 @@ def same(cluster, edges, hub):
     before = containers(cluster, KEPT)
 
     def check(restarted=()):
-        wait_same(cluster, edges, SAME_SECONDS)
+        wait_same(cluster, edges, EDGE_SECONDS)
         hub.process.check()
         for edge in edges:
             edge.process.check()
@@ -93,7 +90,7 @@ def test_etcd_stopped(cluster, change, same):
     cluster.etcd.signal(signal.SIGSTOP)
     time.sleep(15)
     cluster.etcd.signal(signal.SIGCONT)
-    wait_until("the API server is well", lambda: cluster.admin.text("GET", "/readyz")[0] == 200, 60)
+    wait_until("the API server is well", lambda: cluster.admin.text("GET", "/readyz")[0] == 200, EDGE_SECONDS)
     change()
     same()
 
@@ -125,12 +122,12 @@ def test_hub_killed_in_the_middle_of_deliveries(cluster, hub, edges, change, sam
             hub.process.kill()
             change()
     hub.start()
-    wait_running(cluster, many, SAME_SECONDS)
+    wait_running(cluster, many, EDGE_SECONDS)
     same()
     for name in many:
         cluster.admin.delete(f"{PODS}/{name}")
     for name in many:
-        wait_until(f"{name} is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, SAME_SECONDS)
+        wait_until(f"{name} is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, EDGE_SECONDS)
     same()
 
 

@@ -11,7 +11,7 @@ from stack.cluster import GRACE_SECONDS, ready
 from stack.edge import Edge
 from stack.observe import lost_events, not_ready, oldest_lease, renewals
 from stack.pods import PODS, annotate, configmap, containers, out_of_order, pod, wait_running, wait_same
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 from stack.replicas import Redis, Replicas
 
 DRAIN_SECONDS = 240
@@ -51,9 +51,9 @@ def twelve(cluster, watches, replicas, peers, authority, work_dir, log_dir):
         for name in NAMES:
             edges[name] = Edge(peers, name, authority, replicas, work_dir, log_dir).start()
         for name in NAMES:
-            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 90)
+            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", EDGE_SECONDS)
         for name in NAMES:
-            wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
+            wait_until(f"{name} has a lease", lambda: cluster.lease(name), EDGE_SECONDS)
         yield edges
     finally:
         for edge in edges.values():
@@ -113,7 +113,7 @@ def test_rolling_restart_and_rebalance(twelve, cargo, cluster, replicas, watches
     stayed_ready(twelve, watches, began)
     assert replicas.shares() == [len(NAMES) // 3] * 3
 
-    wait_same(cluster, twelve.values(), 60)
+    wait_same(cluster, twelve.values(), EDGE_SECONDS)
     assert containers(cluster, cargo) == before
     assert not [wrong for edge in twelve.values() for wrong in out_of_order(edge)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from stack.cluster import NAMESPACE, ready
 from stack.edge import Edge
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.needs("join"), pytest.mark.disturbs]
 
@@ -66,7 +66,7 @@ def start_edge(peers, work_dir, log_dir):
 @pytest.fixture(scope="module")
 def joined(start_edge, hubs, token, cluster):
     edge = start_edge(NODE, hubs[0], "--token", token)
-    wait_until(f"{NODE} is Ready", lambda: ready(cluster.node(NODE)) == "True", 60)
+    wait_until(f"{NODE} is Ready", lambda: ready(cluster.node(NODE)) == "True", EDGE_SECONDS)
     return edge
 
 
@@ -103,7 +103,7 @@ def test_node_renews_its_certificate(joined, cluster, hubs):
     """With the old one for identity, and comes back with the new one."""
     first = certificate_of(joined)
     wait_until("another certificate", lambda: certificate_of(joined) != first, CERTIFICATE_SECONDS + 20, 0.5)
-    wait_until("the node is back", lambda: hubs[0].edges_connected() == 1, 60)
+    wait_until("the node is back", lambda: hubs[0].edges_connected() == 1, EDGE_SECONDS)
     lease = cluster.lease(NODE)["spec"]["renewTime"]
     wait_until("the lease is renewed", lambda: cluster.lease(NODE)["spec"]["renewTime"] != lease, 80)
 
@@ -114,7 +114,7 @@ def test_another_hub_takes_the_node(joined, start_edge, hubs, cluster):
     start_edge(NODE, hubs[1])
     wait_until("the second hub has the node", lambda: hubs[1].edges_connected() == 1, 30)
     lease = cluster.lease(NODE)["spec"]["renewTime"]
-    wait_until("the lease is renewed", lambda: cluster.lease(NODE)["spec"]["renewTime"] != lease, 60)
+    wait_until("the lease is renewed", lambda: cluster.lease(NODE)["spec"]["renewTime"] != lease, EDGE_SECONDS)
 
 
 def test_wrong_token_ends_the_edge(start_edge, hubs, token, cluster):

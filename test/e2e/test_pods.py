@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.needs("downstream"), pytest.mark.disturbs]
 
@@ -65,7 +65,7 @@ def edge(nodes, fleet):
 def deployed(nodes, cluster):
     for manifest in workload():
         cluster.admin.apply(manifest)
-    pod = wait_until("the pod runs", lambda: running(cluster), 60)
+    pod = wait_until("the pod runs", lambda: running(cluster), EDGE_SECONDS)
     assert pod["spec"]["nodeName"] == NODE
     return pod
 
@@ -143,7 +143,7 @@ def test_what_changed_while_away_arrives(deployed, edge, cluster, hub):
     for name in ("doomed", "kept"):
         cluster.admin.apply(bare_pod(name))
     for name in ("doomed", "kept"):
-        wait_until(f"{name} runs", lambda: cluster.admin.get(f"{PODS}/{name}")["status"].get("phase") == "Running", 60)
+        wait_until(f"{name} runs", lambda: cluster.admin.get(f"{PODS}/{name}")["status"].get("phase") == "Running", EDGE_SECONDS)
     container = cluster.admin.get(f"{PODS}/kept")["status"]["containerStatuses"][0]["containerID"]
     hub.process.kill()
     cluster.admin.request("DELETE", f"{PODS}/doomed?gracePeriodSeconds=0")
@@ -167,11 +167,11 @@ def test_what_changed_while_away_arrives(deployed, edge, cluster, hub):
 
 def test_scaling_down_ends_the_pod(deployed, cluster, edge):
     cluster.admin.patch(DEPLOYMENT, {"spec": {"replicas": 0}})
-    wait_until("the pod is gone", lambda: not pods(cluster), 60)
+    wait_until("the pod is gone", lambda: not pods(cluster), EDGE_SECONDS)
     wait_until("the edge has forgotten it",
                lambda: edge.stored(f"default/pod/{deployed['metadata']['name']}") is None, 30)
     folder = os.path.dirname(os.path.dirname(volume(edge, deployed, "configmap")))
-    wait_until("the edge removed its files", lambda: not os.path.exists(folder), 60)
+    wait_until("the edge removed its files", lambda: not os.path.exists(folder), EDGE_SECONDS)
     wait_until("its record is gone", lambda: synced_version(cluster, deployed) is None, 30)
 
 
@@ -179,5 +179,5 @@ def test_deletion_with_grace_goes_to_its_end(deployed, cluster, edge):
     for name in ("kept", "new"):
         cluster.admin.delete(f"{PODS}/{name}")
     for name in ("kept", "new"):
-        wait_until(f"{name} is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, 60)
+        wait_until(f"{name} is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, EDGE_SECONDS)
         wait_until(f"the edge has forgotten {name}", lambda: edge.stored(f"default/pod/{name}") is None, 30)

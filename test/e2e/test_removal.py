@@ -7,7 +7,7 @@ import pytest
 
 from stack.cluster import ready
 from stack.edge import Edge
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.needs("impersonation"), pytest.mark.disturbs]
 
@@ -51,10 +51,10 @@ def test_denied_node_is_kept_out_until_it_is_taken_off(edge, hub, deny_list, clu
     write(deny_list, "")
     hub.process.signal(signal.SIGHUP)
     # Five tries 5 s apart, then 30 s of sleep.
-    wait_until("the node is Ready", lambda: ready(cluster.node(NODE)) == "True", 90)
+    wait_until("the node is Ready", lambda: ready(cluster.node(NODE)) == "True", EDGE_SECONDS)
 
 
 def test_deleted_node_loses_its_session(edge, hub, cluster):
-    wait_until("the node has a session", lambda: hub.edges_connected() == 1, 60)
+    wait_until("the node has a session", lambda: hub.edges_connected() == 1, EDGE_SECONDS)
     cluster.admin.delete(f"/api/v1/nodes/{NODE}")
     wait_until("the session ends", lambda: "reason=node_deleted" in hub.process.log_tail(50), 30)

@@ -6,7 +6,7 @@ import pytest
 
 from stack.cluster import ready
 from stack.edge import NODES
-from stack.processes import wait_until
+from stack.processes import EDGE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.disturbs]
 
@@ -24,7 +24,7 @@ def test_edges_come_back_after_a_crash(nodes, fleet, hub, cluster):
         # A renewal that was lost waits out its 60 s before it is repeated.
         wait_until(f"{name} renews its lease",
                    lambda: cluster.lease(name)["spec"]["renewTime"] != leases[name], 75)
-        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 30)
+        wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", EDGE_SECONDS)
         fleet.edges[name].process.check()
         assert fleet.edges[name].process.pid == before[name]
     print(f"all edges were back after {took:.0f} s")

@@ -9,7 +9,7 @@ from stack.cluster import NAMESPACE, ready
 from stack.edge import Edge
 from stack.hub import CloudCore, Isthmus
 from stack.pods import (PODS, SYNCS, annotate, configmap, containers, out_of_order, pod, wait_running, wait_same)
-from stack.processes import free_port, wait_until
+from stack.processes import EDGE_SECONDS, free_port, wait_until
 
 pytestmark = [pytest.mark.cloudcore, pytest.mark.needs("join"), pytest.mark.disturbs]
 
@@ -57,8 +57,8 @@ def edges(cluster, one_after_another, peers, work_dir, log_dir):
     started = [Edge(peers, name, None, original, work_dir, log_dir, ["--token", token]).start() for name in NODES]
     try:
         for name in NODES:
-            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", 60)
-            wait_until(f"{name} has a lease", lambda: cluster.lease(name), 30)
+            wait_until(f"{name} is Ready", lambda: ready(cluster.node(name)) == "True", EDGE_SECONDS)
+            wait_until(f"{name} has a lease", lambda: cluster.lease(name), EDGE_SECONDS)
         cluster.admin.apply(configmap("cargo", crates="1"))
         for name, node in zip(KEPT, NODES):
             cluster.admin.apply(pod(name, node, "cargo"))
@@ -92,11 +92,11 @@ def work(cluster, edges, tag):
         annotate(cluster, f"{PODS}/{name}", seen=tag)
         cluster.admin.apply(pod(f"{tag}-{node}", node, "cargo"))
     wait_running(cluster, [f"{tag}-{node}" for node in NODES])
-    wait_same(cluster, edges, 60)
+    wait_same(cluster, edges, EDGE_SECONDS)
     for node in NODES:
         cluster.admin.delete(f"{PODS}/{tag}-{node}")
     for node in NODES:
-        wait_until("the pod is gone", lambda: cluster.admin.find(f"{PODS}/{tag}-{node}") is None, 60)
+        wait_until("the pod is gone", lambda: cluster.admin.find(f"{PODS}/{tag}-{node}") is None, EDGE_SECONDS)
 
 
 def test_there_and_back(cluster, edges, one_after_another):
@@ -107,7 +107,7 @@ def test_there_and_back(cluster, edges, one_after_another):
     acknowledged = records(cluster)
     positions = [edge.process.log_size() for edge in edges]
     back(one_after_another("isthmus"), cluster)
-    wait_same(cluster, edges, 60)
+    wait_same(cluster, edges, EDGE_SECONDS)
     assert containers(cluster, KEPT) == before
     for edge, position, name in zip(edges, positions, KEPT):
         check_resent(cluster, edge, position, name, acknowledged)
@@ -134,11 +134,11 @@ def test_nothing_is_left_over(cluster, edges):
     for name in KEPT:
         cluster.admin.delete(f"{PODS}/{name}")
     for name in KEPT:
-        wait_until("the pod is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, 60)
+        wait_until("the pod is gone", lambda: cluster.admin.find(f"{PODS}/{name}") is None, EDGE_SECONDS)
     for edge in edges:
-        wait_until("the edge has no pod", lambda: not edge.database("pod"), 30)
+        wait_until("the edge has no pod", lambda: not edge.database("pod"), EDGE_SECONDS)
     cluster.admin.delete("/api/v1/namespaces/default/configmaps/cargo")
-    wait_until("there is no record of anything that is gone", lambda: not leftovers(cluster), 60)
+    wait_until("there is no record of anything that is gone", lambda: not leftovers(cluster), EDGE_SECONDS)
 
 
 def leftovers(cluster):

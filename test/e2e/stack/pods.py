@@ -1,6 +1,6 @@
 """Pods and what they mention, and whether a node has exactly what the API server has."""
 
-from .processes import wait_until
+from .processes import EDGE_SECONDS, wait_until
 
 PODS = "/api/v1/namespaces/default/pods"
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
@@ -25,7 +25,7 @@ def annotate(cluster, path, **annotations):
     cluster.admin.patch(path, {"metadata": {"annotations": annotations}})
 
 
-def wait_running(cluster, names, timeout=60):
+def wait_running(cluster, names, timeout=EDGE_SECONDS):
     for name in names:
         wait_until(f"{name} runs", lambda: (cluster.admin.find(f"{PODS}/{name}") or {}).get(
             "status", {}).get("phase") == "Running", timeout)

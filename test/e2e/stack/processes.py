@@ -16,6 +16,11 @@ _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
+# What an edge has to do may take so long: now and then EdgeCore loses an answer between its own modules ("no goroutine
+# is ready for receive"), and repeats its question after 60 s.
+EDGE_SECONDS = 180
+
+
 class StackError(Exception):
     """Something of the stack did not come up or went away."""
 
